@@ -1,0 +1,65 @@
+//! Attention over the cache, one head of one row at a time.
+
+use super::{
+    parallel,
+    simd::{Arithmetic, dot, exp, simd_dispatch},
+};
+use crate::AttentionShape;
+
+/// `query` `[m, heads * d]` against the first rows of `keys` and `values` `[capacity, kv_heads * d]`.
+pub(crate) fn attention(query: &[f32], keys: &[f32], values: &[f32], shape: AttentionShape) -> Vec<f32> {
+    let mut out = vec![0.0; query.len()];
+    let rows = query.len() / (shape.heads * shape.head_dim);
+    let cost = 2 * query.len() * (shape.start + rows);
+    parallel::split(&mut out, shape.head_dim, cost, |first, out| heads(query, keys, values, shape, first, out));
+    out
+}
+
+simd_dispatch! {
+    /// The results of heads `first..`, counted through all rows, as many as `out` has room for.
+    fn heads(query: &[f32], keys: &[f32], values: &[f32], shape: AttentionShape, first: usize, out: &mut [f32]) = heads_of
+}
+
+#[inline(always)]
+fn heads_of<A: Arithmetic, const L: usize>(
+    query: &[f32],
+    keys: &[f32],
+    values: &[f32],
+    shape: AttentionShape,
+    first: usize,
+    out: &mut [f32],
+) {
+    let d = shape.head_dim;
+    let mut scores = Vec::new();
+    for (index, out) in out.chunks_exact_mut(d).enumerate() {
+        let index = first + index;
+        let (row, head) = (index / shape.heads, index % shape.heads);
+        let offset = head / (shape.heads / shape.kv_heads) * d;
+        let visible = shape.visible(shape.start + row);
+        let at = |position: usize| position * shape.kv_heads * d + offset;
+        let query = &query[index * d..(index + 1) * d];
+        scores.clear();
+        scores.extend(visible.clone().map(|p| dot::<A, L, 1, 1>([&keys[at(p)..at(p) + d]], [query])[0][0]));
+        softmax::<A>(&mut scores, 1.0 / (d as f32).sqrt());
+        out.fill(0.0);
+        for (&weight, position) in scores.iter().zip(visible) {
+            for (out, value) in out.iter_mut().zip(&values[at(position)..at(position) + d]) {
+                *out = A::multiply_add(weight, *value, *out);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn softmax<A: Arithmetic>(scores: &mut [f32], scale: f32) {
+    let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    for score in scores.iter_mut() {
+        *score = exp::<A>((*score - max) * scale);
+    }
+    // In order of position: the sum of a row depends on that row alone.
+    let sum: f32 = scores.iter().sum();
+    let inverse = 1.0 / sum;
+    for score in scores.iter_mut() {
+        *score *= inverse;
+    }
+}

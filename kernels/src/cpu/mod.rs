@@ -1,0 +1,13 @@
+//! The operations on the CPU device: SIMD chosen at run time, rows independent of each other.
+
+mod attention;
+mod linear;
+pub(crate) mod ops;
+mod parallel;
+mod pointwise;
+mod simd;
+
+/// The instruction set the operations use on this machine: `avx512`, `avx2` or `portable`.
+pub fn instruction_set() -> &'static str {
+    simd::Isa::detect().name()
+}

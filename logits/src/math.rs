@@ -1,0 +1,80 @@
+use crate::{LogitsError, TokenId};
+
+/// Index of the largest value; the lowest index among equals. NaN never wins.
+///
+/// # Panics
+///
+/// If `row` is empty.
+pub fn argmax(row: &[f32]) -> TokenId {
+    assert!(!row.is_empty(), "argmax of an empty row");
+    let mut best = 0;
+    for (index, &value) in row.iter().enumerate() {
+        if value > row[best] || row[best].is_nan() {
+            best = index;
+        }
+    }
+    best as TokenId
+}
+
+/// `ln(sum(exp(row)))` in nats, without overflow; `-inf` for an empty or fully excluded row.
+pub fn log_sum_exp(row: &[f32]) -> f64 {
+    let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    if max == f32::NEG_INFINITY {
+        return f64::NEG_INFINITY;
+    }
+    let sum: f64 = row.iter().map(|&x| f64::from(x - max).exp()).sum();
+    f64::from(max) + sum.ln()
+}
+
+/// Refuses NaN and `+inf`, and rows in which nothing is left.
+pub(crate) fn check(row: &[f32]) -> Result<(), LogitsError> {
+    // One pass without branches decides the usual case: every value is a number below +inf.
+    let (mut bad, mut alive) = (false, false);
+    for &value in row {
+        bad |= value.is_nan() | (value == f32::INFINITY);
+        alive |= value > f32::NEG_INFINITY;
+    }
+    if bad {
+        let token = row.iter().position(|x| x.is_nan() || *x == f32::INFINITY).unwrap_or(0);
+        return Err(LogitsError::NotFinite { token: token as TokenId, value: row[token] });
+    }
+    if alive { Ok(()) } else { Err(LogitsError::NothingLeft { vocab: row.len() }) }
+}
+
+/// Softmax in f64 of a row that passed [`check`].
+pub(crate) fn softmax(row: &[f32]) -> Vec<f64> {
+    let max = f64::from(row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    let mut probs: Vec<f64> = row
+        .iter()
+        .map(|&x| if x == f32::NEG_INFINITY { 0.0 } else { (f64::from(x) - max).exp() })
+        .collect();
+    let sum: f64 = probs.iter().sum();
+    for p in &mut probs {
+        *p /= sum;
+    }
+    probs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extreme_rows() {
+        assert_eq!(argmax(&[f32::NEG_INFINITY, 3.0, 3.0]), 1);
+        assert_eq!(softmax(&[1e30, -1e30, f32::NEG_INFINITY]), [1.0, 0.0, 0.0]);
+        assert_eq!(softmax(&[7.0; 4]), [0.25; 4]);
+        assert!((log_sum_exp(&[1000.0, 1000.0]) - (1000.0 + 2f64.ln())).abs() < 1e-9);
+        assert_eq!(log_sum_exp(&[f32::NEG_INFINITY]), f64::NEG_INFINITY);
+    }
+
+    #[test]
+    fn unusable_rows_are_refused() {
+        let nan = check(&[0.0, f32::NAN]).unwrap_err();
+        assert!(matches!(nan, LogitsError::NotFinite { token: 1, .. }), "{nan}");
+        let inf = check(&[f32::INFINITY, f32::NAN]).unwrap_err();
+        assert!(matches!(inf, LogitsError::NotFinite { token: 0, .. }), "{inf}");
+        let none = check(&[f32::NEG_INFINITY; 3]).unwrap_err();
+        assert_eq!(none, LogitsError::NothingLeft { vocab: 3 });
+    }
+}

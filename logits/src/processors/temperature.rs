@@ -1,0 +1,28 @@
+use super::{Context, LogitsProcessor};
+
+/// Divides every logit by a temperature above 0. (Temperature 0 is a point mass, which is the
+/// sampler's business.)
+#[derive(Clone, Copy, Debug)]
+pub struct Temperature(pub f32);
+
+impl LogitsProcessor for Temperature {
+    fn process(&self, _context: &Context<'_>, row: &mut [f32]) {
+        // Shifted first: a tiny temperature must not turn a large logit into +inf.
+        let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        for logit in row {
+            *logit = (*logit - max) / self.0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tiny_temperature_sharpens_without_overflow() {
+        let mut row = [1e30, 1e30, -1e30, f32::NEG_INFINITY];
+        Temperature(1e-20).process(&Context::new(&[], 0), &mut row);
+        assert_eq!(row, [0.0, 0.0, f32::NEG_INFINITY, f32::NEG_INFINITY]);
+    }
+}

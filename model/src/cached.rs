@@ -1,0 +1,198 @@
+use crate::{KvCache, LanguageModel, ModelError, Segment, Vocabulary};
+use drafthorse_logits::{Logits, TokenId};
+use std::sync::Arc;
+
+/// The most tokens read in one forward: a long prompt is read in pieces of this size, so that memory
+/// for activations does not grow with it.
+const CHUNK: usize = 512;
+
+/// A model with a cache, as a pure function of the sequence that remembers.
+///
+/// There is no call to roll back: each call finds the longest common prefix with the tokens it holds,
+/// forgets the rest and reads what is new. Nothing can leak from one request into another, the next
+/// turn of a conversation reads only what was added, and a call that failed is repaired by the next.
+#[derive(Debug)]
+pub struct CachedModel<M: LanguageModel> {
+    model: Arc<M>,
+    cache: M::Cache,
+    tokens: Vec<TokenId>,
+}
+
+impl<M: LanguageModel> CachedModel<M> {
+    /// Wraps a model; nothing is read yet.
+    pub fn new(model: Arc<M>) -> Self {
+        let cache = model.new_cache();
+        Self { model, cache, tokens: Vec::new() }
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Arc<M> {
+        &self.model
+    }
+
+    /// Logits after each of the last `rows` tokens of `sequence`.
+    ///
+    /// # Shapes
+    ///
+    /// `[rows, vocab]`.
+    ///
+    /// # Errors
+    ///
+    /// An empty sequence, more rows than tokens, a token outside the vocabulary, a sequence longer than
+    /// the context, or a failure of the device.
+    pub fn logits(&mut self, sequence: &[TokenId], rows: usize) -> Result<Logits, ModelError> {
+        self.check(sequence, rows)?;
+        let common = sequence.iter().zip(&self.tokens).take_while(|(a, b)| a == b).count();
+        self.cache.truncate(common.min(sequence.len() - rows.max(1)));
+        // A cache may have lost more than it was told to: one in which a forward broke off is empty.
+        let mut at = self.cache.len();
+        self.tokens.truncate(at);
+        loop {
+            let rest = sequence.len() - at;
+            let last = rest <= CHUNK.max(rows);
+            let take = if last { rest } else { CHUNK.min(rest - rows) };
+            let tokens = &sequence[at..at + take];
+            let wanted = if last { rows } else { 0 };
+            let mut segment = [Segment { tokens, rows: wanted, cache: &mut self.cache }];
+            let mut logits = self.model.forward(&mut segment)?;
+            self.tokens.extend_from_slice(tokens);
+            at += take;
+            if last {
+                return logits.pop().ok_or(ModelError::Rows { rows, tokens: 0 });
+            }
+        }
+    }
+
+    fn check(&self, sequence: &[TokenId], rows: usize) -> Result<(), ModelError> {
+        if sequence.is_empty() {
+            return Err(ModelError::EmptySequence);
+        }
+        if rows > sequence.len() {
+            return Err(ModelError::Rows { rows, tokens: sequence.len() });
+        }
+        // Known before the first chunk is read.
+        let context = self.model.context_len();
+        if sequence.len() > context {
+            return Err(ModelError::ContextFull { length: sequence.len(), context });
+        }
+        Ok(())
+    }
+}
+
+/// A model as a function of the sequence, of whatever kind: what drafters, verifiers and engines hold.
+pub trait SequenceModel: Send {
+    /// Number of logits in a row.
+    fn vocab_size(&self) -> usize;
+
+    /// The most tokens a sequence may have.
+    fn context_len(&self) -> usize;
+
+    /// The text of each token, where it is known.
+    fn vocabulary(&self) -> Option<&Vocabulary>;
+
+    /// Logits after each of the last `rows` tokens of `sequence`, `[rows, vocab]`.
+    ///
+    /// # Errors
+    ///
+    /// As [`CachedModel::logits`].
+    fn logits(&mut self, sequence: &[TokenId], rows: usize) -> Result<Logits, ModelError>;
+}
+
+impl<M: LanguageModel> SequenceModel for CachedModel<M> {
+    fn vocab_size(&self) -> usize {
+        self.model.vocab_size()
+    }
+
+    fn context_len(&self) -> usize {
+        self.model.context_len()
+    }
+
+    fn vocabulary(&self) -> Option<&Vocabulary> {
+        self.model.vocabulary()
+    }
+
+    fn logits(&mut self, sequence: &[TokenId], rows: usize) -> Result<Logits, ModelError> {
+        CachedModel::logits(self, sequence, rows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::TableModel;
+    use proptest::prelude::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    proptest! {
+        /// Whatever was asked before, the answer is that of a model that has read nothing.
+        #[test]
+        fn any_history_gives_what_a_fresh_model_gives(
+            calls in prop::collection::vec((prop::collection::vec(0u32..3, 1..12), 1usize..12), 1..12)
+        ) {
+            let model = Arc::new(TableModel::random(3, 1.0, 9));
+            let mut cached = CachedModel::new(model.clone());
+            for (sequence, rows) in calls {
+                let rows = rows.min(sequence.len());
+                let fresh = CachedModel::new(model.clone()).logits(&sequence, rows).unwrap();
+                prop_assert_eq!(cached.logits(&sequence, rows).unwrap(), fresh);
+                prop_assert_eq!(cached.cache.len(), sequence.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_prompt_is_read_in_chunks_with_the_same_result() {
+        let model = Arc::new(TableModel::random(4, 1.0, 3));
+        let sequence: Vec<TokenId> = (0..1500).map(|i| (i * i + i / 3) % 4).collect();
+        for rows in [1, 2, 511, 512, 513, 700, 1500] {
+            let logits = CachedModel::new(model.clone()).logits(&sequence, rows).unwrap();
+            let (mut cache, tokens) = (model.new_cache(), &sequence[..]);
+            let whole = model.forward(&mut [Segment { tokens, rows, cache: &mut cache }]).unwrap();
+            assert_eq!(logits, whole[0], "{rows} rows");
+        }
+    }
+
+    #[test]
+    fn a_failed_forward_is_repaired_by_the_next_call() {
+        /// Reads half of what it is given, then fails.
+        struct Flaky(TableModel, AtomicBool);
+        impl LanguageModel for Flaky {
+            type Cache = <TableModel as LanguageModel>::Cache;
+            fn vocab_size(&self) -> usize {
+                3
+            }
+            fn context_len(&self) -> usize {
+                100
+            }
+            fn new_cache(&self) -> Self::Cache {
+                self.0.new_cache()
+            }
+            fn forward(&self, segments: &mut [Segment<'_, Self::Cache>]) -> Result<Vec<Logits>, ModelError> {
+                if self.1.swap(false, Ordering::Relaxed) {
+                    let Segment { tokens, cache, .. } = &mut segments[0];
+                    let tokens = &tokens[..tokens.len() / 2];
+                    self.0.forward(&mut [Segment { tokens, rows: 0, cache }])?;
+                    return Err(ModelError::Backend { message: "unplugged".into() });
+                }
+                self.0.forward(segments)
+            }
+        }
+        let model = Arc::new(Flaky(TableModel::random(3, 1.0, 1), AtomicBool::new(false)));
+        let mut cached = CachedModel::new(model.clone());
+        cached.logits(&[0, 1], 1).unwrap();
+        model.1.store(true, Ordering::Relaxed);
+        assert!(cached.logits(&[0, 1, 2, 2, 1, 0], 1).is_err());
+        let repaired = cached.logits(&[0, 1, 2, 2], 2).unwrap();
+        assert_eq!(repaired, CachedModel::new(model).logits(&[0, 1, 2, 2], 2).unwrap());
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_refused() {
+        let mut cached = CachedModel::new(Arc::new(TableModel::random(3, 1.0, 1).with_context(4)));
+        assert!(matches!(cached.logits(&[], 0), Err(ModelError::EmptySequence)));
+        assert!(matches!(cached.logits(&[1], 2), Err(ModelError::Rows { rows: 2, tokens: 1 })));
+        assert!(matches!(cached.logits(&[1, 3], 1), Err(ModelError::Token { token: 3, vocab: 3 })));
+        assert!(matches!(cached.logits(&[0; 5], 1), Err(ModelError::ContextFull { length: 5, context: 4 })));
+        assert!(cached.logits(&[0; 4], 1).is_ok());
+    }
+}

@@ -1,0 +1,81 @@
+use super::config::ModelConfig;
+use crate::KvCache;
+use burn::tensor::{DType, Device, Tensor};
+use drafthorse_kernels::append;
+
+/// Positions for which memory is taken at first.
+const INITIAL: usize = 512;
+
+/// Keys and values of every layer, in memory that is allocated ahead and written in place.
+///
+/// Rolling back is shortening a number: rows beyond the length are overwritten by the next tokens and
+/// never seen before that. Where the sequence outgrows the memory, it doubles, up to the context.
+pub struct TransformerCache {
+    /// Keys and values, `[capacity, kv_heads * head_dim]` each.
+    pub(super) layers: Vec<(Tensor<2>, Tensor<2>)>,
+    len: usize,
+    capacity: usize,
+    /// A forward began and did not end: the tensors cannot be trusted.
+    broken: bool,
+}
+
+impl std::fmt::Debug for TransformerCache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "TransformerCache {{ {} of {} positions }}", self.len, self.capacity)
+    }
+}
+
+impl TransformerCache {
+    pub(super) fn new() -> Self {
+        Self { layers: Vec::new(), len: 0, capacity: 0, broken: false }
+    }
+
+    /// Makes room for `more` tokens after those held and opens the cache for writing.
+    pub(super) fn begin(&mut self, more: usize, config: &ModelConfig, device: &Device) {
+        self.broken = true;
+        let needed = self.len + more;
+        if needed <= self.capacity {
+            return;
+        }
+        self.capacity = needed.max(2 * self.capacity).max(INITIAL).min(config.context_len.max(needed));
+        let shape = [self.capacity, config.kv_heads * config.head_dim];
+        let grow = |old: Option<Tensor<2>>| {
+            let mut new = Tensor::zeros(shape, (device, DType::F32));
+            if let Some(old) = old {
+                append(&mut new, old, 0);
+            }
+            new
+        };
+        let mut old = std::mem::take(&mut self.layers).into_iter();
+        self.layers = (0..config.layers)
+            .map(|_| {
+                let (keys, values) = old.next().unzip();
+                (grow(keys), grow(values))
+            })
+            .collect();
+    }
+
+    /// Where the next token goes, also while the cache is open.
+    pub(super) fn position(&self) -> usize {
+        self.len
+    }
+
+    /// Counts `more` tokens as read.
+    pub(super) fn commit(&mut self, more: usize) {
+        self.len += more;
+        self.broken = false;
+    }
+}
+
+impl KvCache for TransformerCache {
+    fn len(&self) -> usize {
+        if self.broken { 0 } else { self.len }
+    }
+
+    fn truncate(&mut self, len: usize) {
+        if self.broken {
+            *self = Self::new();
+        }
+        self.len = self.len.min(len);
+    }
+}

@@ -1,0 +1,156 @@
+//! Safetensors files of a Hugging Face folder, memory-mapped.
+
+use super::config::read_json;
+use crate::ModelError;
+use half::{bf16, f16};
+use memmap2::Mmap;
+use safetensors::{Dtype, SafeTensors, tensor::TensorInfo};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fs::File,
+    path::{Path, PathBuf},
+};
+
+/// The tensors of a checkpoint, in one file or several.
+pub(super) struct Checkpoint {
+    folder: PathBuf,
+    files: Vec<Mmap>,
+    entries: BTreeMap<String, Entry>,
+    used: BTreeSet<String>,
+}
+
+struct Entry {
+    file: usize,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: std::ops::Range<usize>,
+}
+
+#[derive(serde::Deserialize)]
+struct Index {
+    weight_map: HashMap<String, String>,
+}
+
+impl Checkpoint {
+    /// Maps `model.safetensors`, or the shards that `model.safetensors.index.json` lists.
+    pub(super) fn open(folder: &Path) -> Result<Self, ModelError> {
+        let mut checkpoint =
+            Self { folder: folder.to_owned(), files: vec![], entries: BTreeMap::new(), used: BTreeSet::new() };
+        let (single, index) = (folder.join("model.safetensors"), folder.join("model.safetensors.index.json"));
+        if single.exists() || !index.exists() {
+            checkpoint.add_file(&single)?;
+            return Ok(checkpoint);
+        }
+        let map = read_json::<Index>(&index)?.weight_map;
+        let shards: BTreeSet<&String> = map.values().collect();
+        for shard in shards {
+            if Path::new(shard).components().count() != 1 {
+                let message = format!("shard `{shard}` is not a file of this folder");
+                return Err(ModelError::Checkpoint { path: index, message });
+            }
+            checkpoint.add_file(&folder.join(shard))?;
+        }
+        match map.keys().find(|name| !checkpoint.entries.contains_key(*name)) {
+            Some(name) => Err(ModelError::MissingTensor { path: index, name: name.clone() }),
+            None => Ok(checkpoint),
+        }
+    }
+
+    fn add_file(&mut self, path: &Path) -> Result<(), ModelError> {
+        let io = |source| ModelError::Io { path: path.to_owned(), source };
+        let fail = |message: String| ModelError::Checkpoint { path: path.to_owned(), message };
+        let file = File::open(path).map_err(io)?;
+        let length = file.metadata().map_err(io)?.len();
+        if length == 0 {
+            return Err(fail("the file is empty; was the download broken off?".into()));
+        }
+        // SAFETY: the map is read only. Should another process cut the file short while it is mapped,
+        // reading it would fault; every program that maps its weights accepts that.
+        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
+        let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|e| fail(e.to_string()))?;
+        let data = header + 8;
+        let needed = data + metadata.data_len();
+        if needed != map.len() {
+            return Err(fail(format!("{} bytes, but its header describes {needed}; the file is truncated or damaged", map.len())));
+        }
+        for (name, TensorInfo { dtype, shape, data_offsets: (start, end) }) in metadata.tensors() {
+            let bytes = data + start..data + end;
+            let entry = Entry { file: self.files.len(), dtype: *dtype, shape: shape.clone(), bytes };
+            if self.entries.insert(name.clone(), entry).is_some() {
+                return Err(fail(format!("tensor `{name}` is in two shards")));
+            }
+        }
+        self.files.push(map);
+        Ok(())
+    }
+
+    /// Appends the tensor's values, converted, to `out`.
+    pub(super) fn read<T: Weight>(&mut self, name: &str, shape: &[usize], out: &mut Vec<T>) -> Result<(), ModelError> {
+        let path = || self.folder.clone();
+        let Some(entry) = self.entries.get(name) else {
+            return Err(ModelError::MissingTensor { path: path(), name: name.into() });
+        };
+        if entry.shape != shape {
+            let (found, expected) = (entry.shape.clone(), shape.to_vec());
+            return Err(ModelError::TensorShape { path: path(), name: name.into(), found, expected });
+        }
+        let bytes = &self.files[entry.file][entry.bytes.clone()];
+        match entry.dtype {
+            Dtype::F32 => T::extend(out, bytes, f32::from_le_bytes),
+            Dtype::F16 => T::extend(out, bytes, |b| f16::from_le_bytes(b).to_f32()),
+            Dtype::BF16 => T::extend(out, bytes, |b| bf16::from_le_bytes(b).to_f32()),
+            other => {
+                let found = format!("{other:?}");
+                return Err(ModelError::TensorDtype { path: path(), name: name.into(), found });
+            }
+        }
+        .map_err(|Overflow| ModelError::F16Range { name: name.into() })?;
+        self.used.insert(name.into());
+        Ok(())
+    }
+
+    /// Refuses tensors nobody asked for, but for buffers that old exporters wrote.
+    pub(super) fn finish(self, tied_head: bool) -> Result<(), ModelError> {
+        let spare = |name: &String| {
+            name.ends_with("rotary_emb.inv_freq") || (tied_head && name == "lm_head.weight")
+        };
+        let names: Vec<String> =
+            self.entries.into_keys().filter(|name| !self.used.contains(name) && !spare(name)).collect();
+        if names.is_empty() { Ok(()) } else { Err(ModelError::UnexpectedTensors { path: self.folder, names }) }
+    }
+}
+
+/// A value that does not fit into f16.
+pub(super) struct Overflow;
+
+/// The types weights are held in.
+pub(super) trait Weight: Sized {
+    fn extend<const N: usize>(
+        out: &mut Vec<Self>,
+        bytes: &[u8],
+        value: impl Fn([u8; N]) -> f32,
+    ) -> Result<(), Overflow>;
+}
+
+impl Weight for f32 {
+    fn extend<const N: usize>(
+        out: &mut Vec<f32>,
+        bytes: &[u8],
+        value: impl Fn([u8; N]) -> f32,
+    ) -> Result<(), Overflow> {
+        out.extend(bytes.as_chunks::<N>().0.iter().map(|chunk| value(*chunk)));
+        Ok(())
+    }
+}
+
+impl Weight for f16 {
+    fn extend<const N: usize>(
+        out: &mut Vec<f16>,
+        bytes: &[u8],
+        value: impl Fn([u8; N]) -> f32,
+    ) -> Result<(), Overflow> {
+        let before = out.len();
+        out.extend(bytes.as_chunks::<N>().0.iter().map(|chunk| f16::from_f32(value(*chunk))));
+        if out[before..].iter().any(|x| x.is_infinite()) { Err(Overflow) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,3 @@
+//! placeholder
+pub use drafthorse_logits as logits;
+pub use drafthorse_model as model;

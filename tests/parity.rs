@@ -1,0 +1,122 @@
+//! Logits of every supported architecture against Hugging Face transformers.
+
+mod common;
+
+use common::{parity_folders, read_expected};
+use drafthorse::{
+    logits::{Logits, TokenId, argmax},
+    model::{
+        CachedModel, DeviceChoice, LanguageModel, LoadedDevice, Segment, Transformer, WeightType, adapters,
+        open_device,
+    },
+};
+use std::{path::Path, sync::Arc};
+
+fn open(folder: &Path, device: &LoadedDevice, weights: WeightType) -> Arc<Transformer> {
+    Arc::new(Transformer::open(folder, device, weights).unwrap())
+}
+
+fn largest_difference(logits: &Logits, expected: &[Vec<f32>]) -> f32 {
+    assert_eq!(logits.rows(), expected.len());
+    let rows = logits.iter().zip(expected);
+    rows.flat_map(|(a, b)| a.iter().zip(b).map(|(a, b)| (a - b).abs())).fold(0.0, f32::max)
+}
+
+fn greedy(model: &Arc<Transformer>, prompt: &[TokenId], count: usize) -> Vec<TokenId> {
+    let mut cached = CachedModel::new(model.clone());
+    let mut sequence = prompt.to_vec();
+    for _ in 0..count {
+        let logits = cached.logits(&sequence, 1).unwrap();
+        sequence.push(argmax(logits.row(0)));
+    }
+    sequence.split_off(prompt.len())
+}
+
+/// Compares logits and greedy tokens with the reference; returns how many checkpoints were compared.
+fn compare(device: &LoadedDevice, weights: WeightType, tolerance: f32) -> usize {
+    let folders = parity_folders();
+    for folder in &folders {
+        let expected = read_expected(folder);
+        let model = open(folder, device, weights);
+        let logits =
+            CachedModel::new(model.clone()).logits(&expected.tokens, expected.tokens.len()).unwrap();
+        let difference = largest_difference(&logits, &expected.logits);
+        assert!(difference < tolerance, "{}: logits differ by {difference}", folder.display());
+        println!("{} on {device:?} as {weights:?}: largest difference {difference:.1e}", folder.display());
+        let prompt = &expected.tokens[..expected.greedy_prompt];
+        if weights == WeightType::F32 {
+            assert_eq!(greedy(&model, prompt, expected.greedy.len()), expected.greedy, "{}", folder.display());
+        }
+    }
+    folders.len()
+}
+
+#[test]
+fn cpu_f32_agrees_with_the_reference() {
+    assert_eq!(compare(&open_device(DeviceChoice::Cpu).unwrap(), WeightType::F32, 1e-4), 5);
+}
+
+#[test]
+fn cpu_f16_is_close_to_the_reference() {
+    compare(&open_device(DeviceChoice::Cpu).unwrap(), WeightType::F16, 2e-2);
+}
+
+/// Runs on the first Vulkan adapter there is, a software one too. Where there is none it fails if
+/// `DRAFTHORSE_REQUIRE_VULKAN` is set, as it is in CI, and says so otherwise.
+#[test]
+fn vulkan_agrees_with_the_reference() {
+    let Some(adapter) = adapters().into_iter().find(|a| matches!(a.choice, DeviceChoice::Vulkan(_))) else {
+        assert!(std::env::var_os("DRAFTHORSE_REQUIRE_VULKAN").is_none(), "no Vulkan adapter on this machine");
+        println!("NOT RUN: no Vulkan adapter on this machine");
+        return;
+    };
+    println!("{} ({})", adapter.name, adapter.kind);
+    assert_eq!(compare(&open_device(adapter.choice).unwrap(), WeightType::F32, 2e-3), 5);
+}
+
+/// Several sequences and chunks in one forward give, bit for bit, what each gives alone.
+#[test]
+fn ragged_segments_do_not_touch_each_other() {
+    let device = open_device(DeviceChoice::Cpu).unwrap();
+    for folder in parity_folders() {
+        let model = open(&folder, &device, WeightType::F32);
+        let tokens = read_expected(&folder).tokens;
+        let alone = |tokens: &[TokenId], rows| CachedModel::new(model.clone()).logits(tokens, rows).unwrap();
+        let (mut a, mut b, mut c) = (model.new_cache(), model.new_cache(), model.new_cache());
+        // Different lengths and rows; the third only fills its cache.
+        let segment = |tokens, rows, cache| Segment { tokens, rows, cache };
+        let first = model
+            .forward(&mut [segment(&tokens[..7], 7, &mut a), segment(&tokens[3..4], 1, &mut b), segment(&tokens[..30], 0, &mut c)])
+            .unwrap();
+        assert_eq!((&first[0], &first[1]), (&alone(&tokens[..7], 7), &alone(&tokens[3..4], 1)));
+        assert_eq!(first[2].rows(), 0);
+        let second = model
+            .forward(&mut [segment(&tokens[30..], 3, &mut c), segment(&tokens[7..9], 2, &mut a), segment(&tokens[4..20], 5, &mut b)])
+            .unwrap();
+        assert_eq!(second[0], alone(&tokens, 3));
+        assert_eq!(second[1], alone(&tokens[..9], 2));
+        assert_eq!(second[2], alone(&tokens[3..20], 5));
+    }
+}
+
+/// The law behind greedy identity: how the tokens are split into forwards changes no bit.
+#[test]
+fn rows_do_not_depend_on_their_number() {
+    let device = open_device(DeviceChoice::Cpu).unwrap();
+    for weights in [WeightType::F32, WeightType::F16] {
+        for folder in parity_folders() {
+            let model = open(&folder, &device, weights);
+            let tokens = read_expected(&folder).tokens;
+            let whole = CachedModel::new(model.clone()).logits(&tokens, tokens.len()).unwrap();
+            for step in [1, 2, 3, 5, 8, 13] {
+                let mut cached = CachedModel::new(model.clone());
+                for end in (step..=tokens.len()).step_by(step) {
+                    let logits = cached.logits(&tokens[..end], step).unwrap();
+                    for row in 0..step {
+                        assert_eq!(logits.row(row), whole.row(end - step + row), "{} by {step}", folder.display());
+                    }
+                }
+            }
+        }
+    }
+}
