@@ -6,7 +6,7 @@ use common::{parity_folders, read_expected};
 use drafthorse::{
     logits::{Logits, TokenId, argmax},
     model::{
-        CachedModel, DeviceChoice, LanguageModel, LoadedDevice, Segment, Transformer, WeightType, adapters,
+        CachedModel, DeviceChoice, LanguageModel, LoadedDevice, Segment, Transformer, TransformerCache, WeightType, adapters,
         open_device,
     },
 };
@@ -43,9 +43,8 @@ fn compare(device: &LoadedDevice, weights: WeightType, tolerance: f32) -> usize 
         let difference = largest_difference(&logits, &expected.logits);
         assert!(difference < tolerance, "{}: logits differ by {difference}", folder.display());
         println!("{} on {device:?} as {weights:?}: largest difference {difference:.1e}", folder.display());
-        let prompt = &expected.tokens[..expected.greedy_prompt];
         if weights == WeightType::F32 {
-            assert_eq!(greedy(&model, prompt, expected.greedy.len()), expected.greedy, "{}", folder.display());
+            assert_eq!(greedy(&model, &expected.greedy_prompt, expected.greedy.len()), expected.greedy, "{}", folder.display());
         }
     }
     folders.len()
@@ -74,6 +73,10 @@ fn vulkan_agrees_with_the_reference() {
     assert_eq!(compare(&open_device(adapter.choice).unwrap(), WeightType::F32, 2e-3), 5);
 }
 
+fn segment<'a>(tokens: &'a [TokenId], rows: usize, cache: &'a mut TransformerCache) -> Segment<'a, TransformerCache> {
+    Segment { tokens, rows, cache }
+}
+
 /// Several sequences and chunks in one forward give, bit for bit, what each gives alone.
 #[test]
 fn ragged_segments_do_not_touch_each_other() {
@@ -84,7 +87,6 @@ fn ragged_segments_do_not_touch_each_other() {
         let alone = |tokens: &[TokenId], rows| CachedModel::new(model.clone()).logits(tokens, rows).unwrap();
         let (mut a, mut b, mut c) = (model.new_cache(), model.new_cache(), model.new_cache());
         // Different lengths and rows; the third only fills its cache.
-        let segment = |tokens, rows, cache| Segment { tokens, rows, cache };
         let first = model
             .forward(&mut [segment(&tokens[..7], 7, &mut a), segment(&tokens[3..4], 1, &mut b), segment(&tokens[..30], 0, &mut c)])
             .unwrap();

@@ -1,8 +1,8 @@
 //! Burn operations for decoding with few rows.
 //!
 //! Every operation takes and returns ordinary Burn tensors and runs on every device. On the CPU device
-//! it is our own code; elsewhere it is composed of stock Burn operations ([`portable`]), which are also
-//! the reference the CPU code is tested against.
+//! all of them are our own code, on GPUs the linear layer and attention; the rest is composed of stock
+//! Burn operations ([`portable`]), which are also the reference our own code is tested against.
 //!
 //! **Row independence.** On the CPU, row `i` of a result depends on row `i` of the input alone, bit for
 //! bit: every sum runs in an order that depends neither on the number of rows nor on the number of
@@ -11,6 +11,8 @@
 
 #[cfg(feature = "cpu")]
 mod cpu;
+#[cfg(feature = "gpu")]
+mod gpu;
 pub mod portable;
 
 #[cfg(feature = "cpu")]
@@ -66,6 +68,10 @@ pub fn linear(x: Tensor<2>, weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> Ten
     #[cfg(feature = "cpu")]
     if is_cpu(&x.device()) {
         return cpu::ops::linear(x, weight, bias);
+    }
+    #[cfg(feature = "gpu")]
+    if is_gpu(&x.device()) {
+        return gpu::linear(x, weight, bias);
     }
     portable::linear(x, weight, bias)
 }
@@ -153,6 +159,10 @@ pub fn attention(query: Tensor<2>, keys: &Tensor<2>, values: &Tensor<2>, shape: 
     if is_cpu(&query.device()) {
         return cpu::ops::attention(query, keys, values, shape);
     }
+    #[cfg(feature = "gpu")]
+    if is_gpu(&query.device()) {
+        return gpu::attention(query, keys, values, shape);
+    }
     portable::attention(query, keys, values, shape)
 }
 
@@ -173,4 +183,9 @@ pub fn append(cache: &mut Tensor<2>, rows: Tensor<2>, start: usize) {
 #[cfg(feature = "cpu")]
 fn is_cpu(device: &Device) -> bool {
     matches!(device.as_dispatch(), burn::backend::DispatchDevice::Flex(_))
+}
+
+#[cfg(feature = "gpu")]
+fn is_gpu(device: &Device) -> bool {
+    matches!(device.as_dispatch(), burn::backend::DispatchDevice::Cube(_))
 }

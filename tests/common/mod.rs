@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 pub struct Expected {
     pub tokens: Vec<TokenId>,
     pub logits: Vec<Vec<f32>>,
-    pub greedy_prompt: usize,
+    pub greedy_prompt: Vec<TokenId>,
     pub greedy: Vec<TokenId>,
 }
 
