@@ -1,1 +1,30 @@
+//! Drafters: what proposes the tokens an expert verifies.
+//!
+//! * [`ModelDrafter`]: a small language model;
+//! * [`NgramDrafter`]: looks up what followed the last tokens when they stood in the text before;
+//! * [`NoDrafter`]: proposes nothing, which makes every round plain decoding;
+//! * anything that implements [`Drafter`].
+//!
+//! # Example
+//!
+//! ```
+//! use drafthorse_drafter::{DraftRequest, Drafter, NgramDrafter};
+//! use drafthorse_logits::{Sampler, SamplingOptions, SeededDraws};
+//!
+//! let sampler = Sampler::new(&SamplingOptions::default())?;
+//! let request = DraftRequest { max: 2, score_after: false, vocab: 10, prompt: 6, sampler: &sampler };
+//! let mut drafter = NgramDrafter::default();
+//! let proposal = drafter.propose(&[5, 6, 7, 8, 5, 6], &request, &mut SeededDraws::new(0, 1))?;
+//! assert_eq!(proposal.tokens, [7, 8]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
+mod drafter;
+mod model;
+mod ngram;
+mod none;
+
+pub use drafter::{DraftRequest, Drafter};
+pub use model::ModelDrafter;
+pub use ngram::NgramDrafter;
+pub use none::NoDrafter;

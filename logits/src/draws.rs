@@ -19,6 +19,9 @@ pub enum Purpose {
 /// Decisions, not numbers: an implementation may follow a seed ([`SeededDraws`]) or walk all outcomes
 /// and weigh each ([`exact::outcomes`](crate::exact::outcomes)), and the code that asks is the same.
 pub trait Draws {
+    /// A new round begins; rounds count from 1.
+    fn begin_round(&mut self, _round: u64) {}
+
     /// Whether the drafted token at `position` of the sequence stands; `probability` in `[0, 1]`.
     fn accept(&mut self, position: usize, probability: f64) -> bool;
 
@@ -58,7 +61,25 @@ const DRAFT: u64 = 1;
 const REPLACEMENT: u64 = 2;
 const TARGET: u64 = 3;
 
+impl<D: Draws + ?Sized> Draws for &mut D {
+    fn begin_round(&mut self, round: u64) {
+        (**self).begin_round(round);
+    }
+
+    fn accept(&mut self, position: usize, probability: f64) -> bool {
+        (**self).accept(position, probability)
+    }
+
+    fn pick(&mut self, position: usize, purpose: Purpose, probs: &Probs) -> TokenId {
+        (**self).pick(position, purpose, probs)
+    }
+}
+
 impl Draws for SeededDraws {
+    fn begin_round(&mut self, round: u64) {
+        self.round = round;
+    }
+
     fn accept(&mut self, position: usize, probability: f64) -> bool {
         probability >= 1.0 || self.uniform(position, ACCEPT) < probability
     }

@@ -27,14 +27,12 @@ pub enum ProposalError {
         max: usize,
     },
     /// The number of score rows fits neither the tokens nor the tokens and one after.
-    #[error("drafter gave {rows} rows of scores for {tokens} tokens; one a token is needed{}", if *.after { ", and one after the last" } else { "" })]
+    #[error("drafter gave {rows} rows of scores for {tokens} tokens; one a token is needed, and at most one after the last")]
     Rows {
         /// Rows given.
         rows: usize,
         /// Tokens proposed.
         tokens: usize,
-        /// Whether the row after the last token was asked for.
-        after: bool,
     },
     /// A row of scores has another vocabulary than the expert.
     #[error("drafter scored {found} tokens at position {index} of its proposal, the expert's vocabulary has {expected}")]
@@ -67,14 +65,13 @@ impl Proposal {
     /// # Errors
     ///
     /// The first clause that is broken.
-    pub fn check(&self, vocab: usize, max: usize, score_after: bool) -> Result<(), ProposalError> {
+    pub fn check(&self, vocab: usize, max: usize) -> Result<(), ProposalError> {
         let (tokens, rows) = (self.tokens.len(), self.scores.len());
         if tokens > max {
             return Err(ProposalError::TooLong { tokens, max });
         }
-        let enough = if score_after { tokens + 1 } else { tokens };
-        if rows != enough && rows != tokens + 1 {
-            return Err(ProposalError::Rows { rows, tokens, after: score_after });
+        if rows != tokens && rows != tokens + 1 {
+            return Err(ProposalError::Rows { rows, tokens });
         }
         for (index, row) in self.scores.iter().enumerate() {
             let found = row.probs().vocab_size();
@@ -126,12 +123,13 @@ mod tests {
     fn a_broken_contract_is_named() {
         let row = |t| Scores::point(t, 3);
         let ok = Proposal { tokens: vec![1, 2], scores: vec![row(1), row(2)] };
-        assert_eq!(ok.check(3, 2, false), Ok(()));
-        assert_eq!(ok.check(3, 1, false), Err(ProposalError::TooLong { tokens: 2, max: 1 }));
-        assert_eq!(ok.check(3, 2, true), Err(ProposalError::Rows { rows: 2, tokens: 2, after: true }));
-        let wide = ok.check(4, 2, false);
+        assert_eq!(ok.check(3, 2), Ok(()));
+        assert_eq!(ok.check(3, 1), Err(ProposalError::TooLong { tokens: 2, max: 1 }));
+        let short = Proposal { scores: vec![row(1)], ..ok.clone() };
+        assert_eq!(short.check(3, 2), Err(ProposalError::Rows { rows: 1, tokens: 2 }));
+        let wide = ok.check(4, 2);
         assert_eq!(wide, Err(ProposalError::Vocabulary { index: 0, found: 3, expected: 4 }));
         let lie = Proposal { tokens: vec![1, 0], ..ok };
-        assert_eq!(lie.check(3, 2, false), Err(ProposalError::Impossible { index: 1, token: 0 }));
+        assert_eq!(lie.check(3, 2), Err(ProposalError::Impossible { index: 1, token: 0 }));
     }
 }

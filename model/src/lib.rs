@@ -23,6 +23,7 @@ mod cached;
 mod error;
 mod language_model;
 mod table;
+mod text;
 mod vocabulary;
 
 #[cfg(feature = "transformer")]
@@ -36,6 +37,7 @@ pub use cached::{CachedModel, SequenceModel};
 pub use error::ModelError;
 pub use language_model::{KvCache, LanguageModel, Segment};
 pub use table::TableModel;
+pub use text::{Detokenizer, TextDecoder};
 pub use vocabulary::{Difference, Vocabulary};
 
 #[cfg(feature = "transformer")]

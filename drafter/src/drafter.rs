@@ -1,0 +1,112 @@
+use drafthorse_logits::{Draws, Proposal, Sampler, TokenId, Verdict};
+use drafthorse_model::{ModelError, Vocabulary};
+
+/// What is asked of a drafter in a round.
+#[derive(Clone, Copy, Debug)]
+#[allow(clippy::exhaustive_structs)]
+pub struct DraftRequest<'a> {
+    /// The most tokens to propose.
+    pub max: usize,
+    /// Whether the distribution after the last proposed token is wanted too.
+    pub score_after: bool,
+    /// Number of tokens of the expert: the length every row of scores must have.
+    pub vocab: usize,
+    /// How many tokens of the sequence are the prompt.
+    pub prompt: usize,
+    /// Turns logits into scores, the same way for drafter and expert.
+    pub sampler: &'a Sampler,
+}
+
+/// Proposes tokens.
+///
+/// Whatever a drafter proposes, the text stays lawful as long as it keeps its contract: every token is
+/// drawn, by the [`Draws`] it is given, from the scores it hands over with it (a point mass for a token
+/// that was not drawn at all), and whether a token is proposed does not depend on the token itself.
+pub trait Drafter: Send {
+    /// Its name in reports.
+    fn name(&self) -> &str;
+
+    /// Number of its tokens; `None` for a drafter that only repeats tokens it has seen.
+    fn vocab_size(&self) -> Option<usize> {
+        None
+    }
+
+    /// The text of its tokens, where it is known.
+    fn vocabulary(&self) -> Option<&Vocabulary> {
+        None
+    }
+
+    /// The longest sequence it can read; `None` where there is no limit. Beyond it, it proposes nothing.
+    fn context_len(&self) -> Option<usize> {
+        None
+    }
+
+    /// Whether its scores are a belief. A drafter that hands over point masses has none, and rules that
+    /// weigh its confidence cannot be used with it.
+    fn is_calibrated(&self) -> bool {
+        false
+    }
+
+    /// Reads `sequence` ahead, so that the first proposal takes no longer than the others.
+    ///
+    /// # Errors
+    ///
+    /// The drafter's model fails.
+    fn prepare(&mut self, _sequence: &[TokenId]) -> Result<(), ModelError> {
+        Ok(())
+    }
+
+    /// Proposes up to `request.max` tokens to follow `sequence`; fewer or none are fine.
+    ///
+    /// # Errors
+    ///
+    /// The drafter's model fails.
+    fn propose(
+        &mut self,
+        sequence: &[TokenId],
+        request: &DraftRequest<'_>,
+        draws: &mut dyn Draws,
+    ) -> Result<Proposal, ModelError>;
+
+    /// Hears what became of its proposal.
+    fn observe(&mut self, _verdict: &Verdict) {}
+}
+
+impl<D: Drafter + ?Sized> Drafter for Box<D> {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+
+    fn vocab_size(&self) -> Option<usize> {
+        (**self).vocab_size()
+    }
+
+    fn vocabulary(&self) -> Option<&Vocabulary> {
+        (**self).vocabulary()
+    }
+
+    fn context_len(&self) -> Option<usize> {
+        (**self).context_len()
+    }
+
+    fn is_calibrated(&self) -> bool {
+        (**self).is_calibrated()
+    }
+
+    fn prepare(&mut self, sequence: &[TokenId]) -> Result<(), ModelError> {
+        (**self).prepare(sequence)
+    }
+
+    fn propose(
+        &mut self,
+        sequence: &[TokenId],
+        request: &DraftRequest<'_>,
+        draws: &mut dyn Draws,
+    ) -> Result<Proposal, ModelError> {
+        (**self).propose(sequence, request, draws)
+    }
+
+    fn observe(&mut self, verdict: &Verdict) {
+        (**self).observe(verdict);
+    }
+}

@@ -1,0 +1,151 @@
+use crate::{DraftRequest, Drafter};
+use drafthorse_logits::{Context, Draws, Proposal, Purpose, Scores, TokenId};
+use drafthorse_model::{CachedModel, LanguageModel, ModelError, SequenceModel, Vocabulary};
+use std::sync::Arc;
+
+/// A small language model that drafts token by token.
+///
+/// At temperature 0 it proposes its most probable tokens, otherwise it samples with the expert's own
+/// settings.
+///
+/// Source: Leviathan et al., 2023, Algorithm 1.
+pub struct ModelDrafter {
+    model: Box<dyn SequenceModel>,
+    name: String,
+}
+
+impl std::fmt::Debug for ModelDrafter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ModelDrafter {{ {} }}", self.name)
+    }
+}
+
+impl ModelDrafter {
+    /// Drafts with this model.
+    pub fn new<M: LanguageModel>(model: impl Into<Arc<M>>) -> Self {
+        Self { model: Box::new(CachedModel::new(model.into())), name: "model".into() }
+    }
+
+    /// The same drafter under another name in reports.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// The model's scores after `sequence`, over the expert's vocabulary.
+    fn score(&mut self, sequence: &[TokenId], request: &DraftRequest<'_>) -> Result<Scores, ModelError> {
+        let logits = self.model.logits(sequence, 1)?;
+        let mut row = logits.row(0).to_vec();
+        // Where the vocabularies are padded to different lengths: ids that the expert lacks cannot be
+        // proposed, ids that only the expert has never are.
+        row.resize(request.vocab, f32::NEG_INFINITY);
+        Ok(request.sampler.scores(&Context::new(sequence, request.prompt), &row)?)
+    }
+
+    fn can_read(&self, sequence: &[TokenId]) -> bool {
+        let known = self.model.vocab_size();
+        sequence.len() <= self.model.context_len() && sequence.iter().all(|&token| (token as usize) < known)
+    }
+}
+
+impl Drafter for ModelDrafter {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn vocab_size(&self) -> Option<usize> {
+        Some(self.model.vocab_size())
+    }
+
+    fn vocabulary(&self) -> Option<&Vocabulary> {
+        self.model.vocabulary()
+    }
+
+    fn context_len(&self) -> Option<usize> {
+        Some(self.model.context_len())
+    }
+
+    fn is_calibrated(&self) -> bool {
+        true
+    }
+
+    fn prepare(&mut self, sequence: &[TokenId]) -> Result<(), ModelError> {
+        if self.can_read(sequence) { self.model.logits(sequence, 0).map(drop) } else { Ok(()) }
+    }
+
+    fn propose(
+        &mut self,
+        sequence: &[TokenId],
+        request: &DraftRequest<'_>,
+        draws: &mut dyn Draws,
+    ) -> Result<Proposal, ModelError> {
+        let mut proposal = Proposal::empty();
+        let mut sequence = sequence.to_vec();
+        if !self.can_read(&sequence) {
+            return Ok(proposal);
+        }
+        let context = self.model.context_len();
+        for _ in 0..request.max {
+            if sequence.len() > context {
+                return Ok(proposal);
+            }
+            let scores = self.score(&sequence, request)?;
+            let token = draws.pick(sequence.len(), Purpose::Draft, scores.probs());
+            proposal.tokens.push(token);
+            proposal.scores.push(scores);
+            sequence.push(token);
+        }
+        if request.score_after && sequence.len() <= context {
+            proposal.scores.push(self.score(&sequence, request)?);
+        }
+        Ok(proposal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use drafthorse_logits::{Sampler, SamplingOptions, SeededDraws, argmax};
+    use drafthorse_model::TableModel;
+
+    fn propose(drafter: &mut ModelDrafter, sequence: &[TokenId], max: usize, vocab: usize, after: bool) -> Proposal {
+        let sampler = Sampler::new(&SamplingOptions::default()).unwrap();
+        let request = DraftRequest { max, score_after: after, vocab, prompt: sequence.len(), sampler: &sampler };
+        let proposal = drafter.propose(sequence, &request, &mut SeededDraws::new(0, 1)).unwrap();
+        assert_eq!(proposal.check(vocab, max), Ok(()));
+        proposal
+    }
+
+    #[test]
+    fn drafts_what_the_model_would_say() {
+        let model = Arc::new(TableModel::random(5, 1.0, 1));
+        let mut drafter = ModelDrafter::new(model.clone());
+        let proposal = propose(&mut drafter, &[0, 1], 4, 5, true);
+        let mut sequence = vec![0, 1];
+        for &token in &proposal.tokens {
+            assert_eq!(token, argmax(model.row(&sequence)));
+            sequence.push(token);
+        }
+        assert_eq!((proposal.tokens.len(), proposal.scores.len()), (4, 5));
+    }
+
+    #[test]
+    fn stops_at_the_end_of_its_own_context() {
+        let mut drafter = ModelDrafter::new(TableModel::random(3, 1.0, 1).with_context(4));
+        assert_eq!(propose(&mut drafter, &[0, 1, 2], 5, 3, true).tokens.len(), 2, "after 3 and after 4 tokens");
+        assert!(propose(&mut drafter, &[0; 5], 5, 3, true).tokens.is_empty());
+        assert!(drafter.prepare(&[0; 5]).is_ok());
+    }
+
+    #[test]
+    fn speaks_the_experts_vocabulary() {
+        let model = || TableModel::from_fn(4, |_| vec![0.0, 1.0, 2.0, 3.0]);
+        // The expert's vocabulary is longer: the rest has probability 0.
+        assert_eq!(propose(&mut ModelDrafter::new(model()), &[0], 1, 6, false).tokens, [3]);
+        // The expert's is shorter: what it lacks is not proposed.
+        assert_eq!(propose(&mut ModelDrafter::new(model()), &[0], 1, 3, false).tokens, [2]);
+        // A token only the expert has cannot be read.
+        assert!(propose(&mut ModelDrafter::new(model()), &[5], 1, 6, false).tokens.is_empty());
+    }
+}

@@ -1,0 +1,84 @@
+//! From accepted tokens to a step of the text: the one place where a text is cut.
+
+use crate::{Error, Finish, Provenance, StepToken, stop::StopStrings};
+use drafthorse_logits::TokenId;
+use drafthorse_model::TextDecoder;
+
+/// Gives out tokens and text until the text ends.
+pub(crate) struct Emitter {
+    decoder: Option<Box<dyn TextDecoder>>,
+    stops: StopStrings,
+    stop_tokens: Vec<TokenId>,
+    /// How many tokens may follow, and why not more.
+    left: usize,
+    limit: Finish,
+}
+
+/// What a round adds to the text.
+pub(crate) struct Emitted {
+    pub(crate) tokens: Vec<StepToken>,
+    pub(crate) text: String,
+    pub(crate) finish: Option<Finish>,
+}
+
+impl Emitter {
+    pub(crate) fn new(
+        decoder: Option<Box<dyn TextDecoder>>,
+        stop_strings: Vec<String>,
+        stop_tokens: Vec<TokenId>,
+        left: usize,
+        limit: Finish,
+    ) -> Self {
+        Self { decoder, stops: StopStrings::new(stop_strings), stop_tokens, left, limit }
+    }
+
+    /// How many tokens may follow.
+    pub(crate) fn left(&self) -> usize {
+        self.left
+    }
+
+    /// Takes the tokens of a round, up to the first stop token, stop string, or limit.
+    pub(crate) fn emit(&mut self, round: &[(TokenId, Provenance)]) -> Result<Emitted, Error> {
+        let mut emitted = Emitted { tokens: Vec::new(), text: String::new(), finish: None };
+        for &(id, provenance) in round {
+            let (text, finish) = self.token(id)?;
+            emitted.text += &text;
+            emitted.tokens.push(StepToken { id, provenance, text });
+            if finish.is_some() {
+                emitted.finish = finish;
+                break;
+            }
+        }
+        if emitted.finish.is_some() {
+            emitted.text += &self.flush()?;
+        }
+        Ok(emitted)
+    }
+
+    fn token(&mut self, id: TokenId) -> Result<(String, Option<Finish>), Error> {
+        self.left -= 1;
+        if self.stop_tokens.contains(&id) {
+            return Ok((String::new(), Some(Finish::StopToken(id))));
+        }
+        let released = match &mut self.decoder {
+            Some(decoder) => self.stops.push(&decoder.push(id).map_err(Error::text)?),
+            None => self.stops.push(""),
+        };
+        let finish = match released.stop {
+            Some(stop) => {
+                // What follows the stop string within its last token is not part of the text.
+                self.decoder = None;
+                Some(Finish::StopString(stop))
+            }
+            None => (self.left == 0).then(|| self.limit.clone()),
+        };
+        Ok((released.text, finish))
+    }
+
+    /// Text held back, when no token follows.
+    pub(crate) fn flush(&mut self) -> Result<String, Error> {
+        let rest = self.decoder.as_mut().map_or(Ok(String::new()), |decoder| decoder.finish());
+        let released = self.stops.push(&rest.map_err(Error::text)?);
+        Ok(released.text + &self.stops.finish())
+    }
+}

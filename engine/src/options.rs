@@ -1,0 +1,52 @@
+use drafthorse_logits::{SamplingOptions, TokenId};
+use drafthorse_verifier::AcceptanceRule;
+use std::sync::Arc;
+
+/// How one text is generated. The default is greedy decoding of up to 256 tokens.
+#[derive(Clone)]
+#[allow(clippy::exhaustive_structs)]
+pub struct SessionOptions {
+    /// How tokens are sampled, by drafter and expert alike.
+    pub sampling: SamplingOptions,
+    /// The same seed gives the same text.
+    pub seed: u64,
+    /// The most tokens to generate.
+    pub max_tokens: usize,
+    /// Tokens that end the text; the one that did is the last token of the text.
+    pub stop_tokens: Vec<TokenId>,
+    /// Strings that end the text, wherever the borders of tokens and steps lie; they are not part of it.
+    /// They need a detokenizer.
+    pub stop_strings: Vec<String>,
+    /// Tokens drafted a round, instead of the engine's; 0 is plain decoding.
+    pub draft_length: Option<usize>,
+    /// The acceptance rule, instead of the engine's.
+    pub rule: Option<Arc<dyn AcceptanceRule>>,
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        Self {
+            sampling: SamplingOptions::default(),
+            seed: 0,
+            max_tokens: 256,
+            stop_tokens: Vec::new(),
+            stop_strings: Vec::new(),
+            draft_length: None,
+            rule: None,
+        }
+    }
+}
+
+impl std::fmt::Debug for SessionOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SessionOptions")
+            .field("sampling", &self.sampling)
+            .field("seed", &self.seed)
+            .field("max_tokens", &self.max_tokens)
+            .field("stop_tokens", &self.stop_tokens)
+            .field("stop_strings", &self.stop_strings)
+            .field("draft_length", &self.draft_length)
+            .field("rule", &self.rule.as_ref().map(|rule| rule.name()))
+            .finish()
+    }
+}

@@ -1,0 +1,243 @@
+use crate::{
+    Engine, Error, ErrorKind, Finish, Provenance, SessionOptions, Stats, Step,
+    compatible::check_rule,
+    emit::Emitter,
+};
+use drafthorse_drafter::DraftRequest;
+use drafthorse_logits::{Draws, Origin, Proposal, Sampler, TokenId, Verdict};
+use drafthorse_verifier::AcceptanceRule;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// A text in the making: an iterator of its rounds. Dropping it stops the generation.
+///
+/// After an error it ends; what was generated before has been given out.
+pub struct Session<'a> {
+    engine: &'a mut Engine,
+    rule: Arc<dyn AcceptanceRule>,
+    sampler: Sampler,
+    draws: Box<dyn Draws + 'a>,
+    draft_length: usize,
+    sequence: Vec<TokenId>,
+    prompt: usize,
+    emitter: Emitter,
+    stats: Stats,
+    state: State,
+}
+
+enum State {
+    /// The prompt is not read yet.
+    New,
+    Running,
+    /// An error to be given out after the text that was held back.
+    Failed(Error),
+    Ended,
+}
+
+impl std::fmt::Debug for Session<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Session {{ {} tokens after a prompt of {} }}", self.generated().len(), self.prompt)
+    }
+}
+
+impl<'a> Session<'a> {
+    pub(crate) fn new(
+        engine: &'a mut Engine,
+        prompt: &[TokenId],
+        options: &SessionOptions,
+        draws: Box<dyn Draws + 'a>,
+    ) -> Result<Self, Error> {
+        let sampler = Sampler::new(&options.sampling)?;
+        let rule = options.rule.clone().unwrap_or_else(|| engine.rule.clone());
+        check_rule(&*engine.drafter, &*rule)?;
+        check_prompt(prompt, engine)?;
+        check_stops(options, engine)?;
+        let room = engine.verifier.context_len() - prompt.len();
+        let (left, limit) = if options.max_tokens <= room {
+            (options.max_tokens, Finish::MaxTokens)
+        } else {
+            (room, Finish::ContextEnd)
+        };
+        let decoder = engine.detokenizer.as_ref().map(|detokenizer| detokenizer.text_after(prompt));
+        let (strings, tokens) = (options.stop_strings.clone(), options.stop_tokens.clone());
+        Ok(Self {
+            emitter: Emitter::new(decoder, strings, tokens, left, limit),
+            draft_length: options.draft_length.unwrap_or(engine.draft_length),
+            engine,
+            rule,
+            sampler,
+            draws,
+            sequence: prompt.to_vec(),
+            prompt: prompt.len(),
+            stats: Stats::default(),
+            state: if left == 0 { State::Ended } else { State::New },
+        })
+    }
+
+    /// The numbers so far.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// The tokens generated so far.
+    pub fn generated(&self) -> &[TokenId] {
+        &self.sequence[self.prompt..]
+    }
+
+    /// Prompt and generated tokens.
+    pub fn sequence(&self) -> &[TokenId] {
+        &self.sequence
+    }
+
+    /// Reads all of the prompt but its last token, which the first round reads.
+    fn read_prompt(&mut self) -> Result<(), Error> {
+        let start = Instant::now();
+        let ahead = &self.sequence[..self.prompt - 1];
+        if !ahead.is_empty() {
+            self.engine.verifier.prepare(ahead).map_err(Error::expert)?;
+            if self.draft_length > 0 {
+                let drafter = &mut self.engine.drafter;
+                drafter.prepare(ahead).map_err(|error| Error::drafter(drafter.name(), error))?;
+            }
+        }
+        self.stats.prompt_time = start.elapsed();
+        Ok(())
+    }
+
+    fn round(&mut self) -> Result<Step, Error> {
+        let start = Instant::now();
+        self.draws.begin_round(self.stats.rounds + 1);
+        let proposal = self.draft()?;
+        let draft_time = start.elapsed();
+        let before_verify = Instant::now();
+        let expert = self
+            .engine
+            .verifier
+            .scores(&self.sequence, self.prompt, &proposal, &self.sampler)
+            .map_err(Error::expert)?;
+        let verify_time = before_verify.elapsed();
+        let verdict = self.rule.judge(&proposal, &expert, self.sequence.len(), &mut *self.draws);
+        if !proposal.tokens.is_empty() {
+            self.engine.drafter.observe(&verdict);
+        }
+        let emitted = self.emitter.emit(&tokens(&proposal, verdict))?;
+        self.sequence.extend(emitted.tokens.iter().map(|token| token.id));
+        let mut step = Step {
+            tokens: emitted.tokens,
+            text: emitted.text,
+            drafted: proposal.tokens.len(),
+            examined: verdict.examined(),
+            accepted: verdict.accepted,
+            draft_time,
+            verify_time,
+            other_time: Duration::ZERO,
+            finish: emitted.finish,
+        };
+        step.other_time = start.elapsed().saturating_sub(draft_time + verify_time);
+        self.stats.add(&step);
+        Ok(step)
+    }
+
+    fn draft(&mut self) -> Result<Proposal, Error> {
+        // The last token of a round never is a drafted one, so one less than what is left.
+        let max = self.draft_length.min(self.emitter.left() - 1);
+        let score_after = self.rule.needs_draft_after();
+        if self.draft_length == 0 || (max == 0 && !score_after) {
+            return Ok(Proposal::empty());
+        }
+        let vocab = self.engine.verifier.vocab_size();
+        let request =
+            DraftRequest { max, score_after, vocab, prompt: self.prompt, sampler: &self.sampler };
+        let drafter = &mut self.engine.drafter;
+        let proposal = drafter
+            .propose(&self.sequence, &request, &mut *self.draws)
+            .map_err(|error| Error::drafter(drafter.name(), error))?;
+        proposal.check(vocab, max).map_err(|error| Error::proposal(drafter.name(), error))?;
+        Ok(proposal)
+    }
+
+    /// Ends the session; text that was held back comes first, then the error.
+    fn fail(&mut self, error: Error) -> Option<Result<Step, Error>> {
+        let held = self.emitter.flush().unwrap_or_default();
+        if held.is_empty() {
+            self.state = State::Ended;
+            return Some(Err(error));
+        }
+        self.state = State::Failed(error);
+        Some(Ok(Step::text_only(held)))
+    }
+}
+
+impl Iterator for Session<'_> {
+    type Item = Result<Step, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match std::mem::replace(&mut self.state, State::Running) {
+            State::Ended => {
+                self.state = State::Ended;
+                return None;
+            }
+            State::Failed(error) => {
+                self.state = State::Ended;
+                return Some(Err(error));
+            }
+            State::New => {
+                if let Err(error) = self.read_prompt() {
+                    return self.fail(error);
+                }
+            }
+            State::Running => {}
+        }
+        match self.round() {
+            Ok(step) => {
+                if step.finish.is_some() {
+                    self.state = State::Ended;
+                }
+                Some(Ok(step))
+            }
+            Err(error) => self.fail(error),
+        }
+    }
+}
+
+/// The tokens of a round with where they come from.
+fn tokens(proposal: &Proposal, verdict: Verdict) -> Vec<(TokenId, Provenance)> {
+    let last = match verdict.origin {
+        Origin::Replacement => Provenance::Replacement,
+        Origin::Bonus => Provenance::Bonus,
+    };
+    let accepted = proposal.tokens[..verdict.accepted].iter().map(|&token| (token, Provenance::Drafted));
+    accepted.chain([(verdict.next, last)]).collect()
+}
+
+fn check_prompt(prompt: &[TokenId], engine: &Engine) -> Result<(), Error> {
+    let fail = |message: String| Err(Error::new(ErrorKind::Prompt, message));
+    let (vocab, context) = (engine.verifier.vocab_size(), engine.verifier.context_len());
+    if prompt.is_empty() {
+        return fail("the prompt is empty; a model needs at least one token to begin with".into());
+    }
+    if prompt.len() >= context {
+        let length = prompt.len();
+        return fail(format!(
+            "a prompt of {length} tokens leaves no room in the expert's context of {context}; shorten it to {} or fewer",
+            context - 1
+        ));
+    }
+    match prompt.iter().find(|&&token| token as usize >= vocab) {
+        Some(token) => fail(format!("token {token} of the prompt is outside the vocabulary of {vocab} tokens")),
+        None => Ok(()),
+    }
+}
+
+fn check_stops(options: &SessionOptions, engine: &Engine) -> Result<(), Error> {
+    let fail = |message: &str| Err(Error::new(ErrorKind::Option, message));
+    if options.stop_strings.iter().any(String::is_empty) {
+        return fail("a stop string is empty; it would end every text at once");
+    }
+    if !options.stop_strings.is_empty() && engine.detokenizer.is_none() {
+        return fail("stop strings need text, and this engine has no detokenizer; use stop tokens");
+    }
+    Ok(())
+}

@@ -1,0 +1,81 @@
+use drafthorse_logits::TokenId;
+use std::time::Duration;
+
+/// Where a token of the text comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Provenance {
+    /// Drafted, and accepted.
+    Drafted,
+    /// A drafted token was refused here, and this one put in its place.
+    Replacement,
+    /// It came on top after all drafted tokens were accepted, or none was drafted.
+    Bonus,
+}
+
+/// A token of the text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StepToken {
+    /// The token.
+    pub id: TokenId,
+    /// Where it comes from.
+    pub provenance: Provenance,
+    /// The text that became complete with it: often its own; empty while a character or a possible stop
+    /// string is unfinished.
+    pub text: String,
+}
+
+/// Why a text ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Finish {
+    /// This stop token was generated.
+    StopToken(TokenId),
+    /// This stop string was generated.
+    StopString(String),
+    /// As many tokens as were asked for.
+    MaxTokens,
+    /// The sequence is as long as the expert's context.
+    ContextEnd,
+}
+
+/// One round: what was drafted and accepted, and what the text gained.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Step {
+    /// The tokens the text gained; fewer than accepted + 1 where the text ended among them.
+    pub tokens: Vec<StepToken>,
+    /// The text it gained, which is that of the tokens and, at the end, what was held back.
+    pub text: String,
+    /// Tokens proposed.
+    pub drafted: usize,
+    /// Positions at which a proposed token was looked at: the accepted ones and the refused one.
+    pub examined: usize,
+    /// Proposed tokens that stand.
+    pub accepted: usize,
+    /// Time the drafter took.
+    pub draft_time: Duration,
+    /// Time the expert's pass took, with the scores of its rows.
+    pub verify_time: Duration,
+    /// Time of everything else: judging, text, bookkeeping.
+    pub other_time: Duration,
+    /// Why the text ended, if it did.
+    pub finish: Option<Finish>,
+}
+
+impl Step {
+    /// A step that only gives out text.
+    pub(crate) fn text_only(text: String) -> Self {
+        Self {
+            tokens: Vec::new(),
+            text,
+            drafted: 0,
+            examined: 0,
+            accepted: 0,
+            draft_time: Duration::ZERO,
+            verify_time: Duration::ZERO,
+            other_time: Duration::ZERO,
+            finish: None,
+        }
+    }
+}

@@ -1,0 +1,90 @@
+use crate::{ExactMatch, Lossless, judge};
+use drafthorse_logits::{Draws, Probs, Proposal, Scores, Verdict};
+use std::{borrow::Cow, sync::Arc};
+
+/// By which law drafted tokens are kept or replaced.
+///
+/// One method is enough: whatever a rule wants, stating its target law and coupling the draft maximally
+/// with it accepts at least as much as any other way of drawing from that law.
+///
+/// To add a rule: a file with an implementation, a `mod` line, and a line in [`RULES`].
+pub trait AcceptanceRule: Send + Sync {
+    /// Its name on command lines and in reports.
+    fn name(&self) -> &'static str;
+
+    /// The distribution the next token shall have, given what drafter and expert say of it.
+    fn target<'a>(&self, draft: &'a Scores, expert: &'a Scores) -> Cow<'a, Probs>;
+
+    /// Whether the text follows the expert's distribution exactly, whatever the drafter.
+    fn is_lossless(&self) -> bool {
+        false
+    }
+
+    /// Whether the rule reads the drafter's confidence, so that a drafter which only guesses
+    /// (a point mass) would always be believed.
+    fn needs_calibrated_draft(&self) -> bool {
+        false
+    }
+
+    /// Whether the law after the last drafted token needs the drafter's scores there too.
+    fn needs_draft_after(&self) -> bool {
+        false
+    }
+
+    /// Whether the rule's own settings make sense.
+    ///
+    /// # Errors
+    ///
+    /// A setting outside its range.
+    fn check(&self) -> Result<(), RuleError> {
+        Ok(())
+    }
+
+    /// Decides a round whose first drafted token stands at `position` of the sequence.
+    ///
+    /// `expert` has one row more than there are drafted tokens. Rules that decide over several positions
+    /// at once replace this; all others leave it as it is.
+    fn judge(&self, proposal: &Proposal, expert: &[Scores], position: usize, draws: &mut dyn Draws) -> Verdict {
+        judge(proposal, expert, |draft, expert| self.target(draft, expert), position, draws)
+    }
+}
+
+/// A setting of a rule is outside its range.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("rule {rule}: {setting} {value} is out of range: {range}")]
+#[allow(clippy::exhaustive_structs)]
+pub struct RuleError {
+    /// The rule's name.
+    pub rule: &'static str,
+    /// The setting's name.
+    pub setting: &'static str,
+    /// The value given.
+    pub value: f64,
+    /// The values allowed, in words.
+    pub range: &'static str,
+}
+
+/// Makes a rule.
+type Make = fn() -> Arc<dyn AcceptanceRule>;
+
+/// Every rule that can be asked for by name.
+pub const RULES: &[(&str, Make)] = &[("lossless", || Arc::new(Lossless)), ("exact-match", || Arc::new(ExactMatch))];
+
+/// The rule of this name.
+pub fn rule(name: &str) -> Option<Arc<dyn AcceptanceRule>> {
+    RULES.iter().find(|(known, _)| *known == name).map(|(_, make)| make())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_agree_with_the_list() {
+        for (name, make) in RULES {
+            assert_eq!(make().name(), *name);
+            assert!(rule(name).is_some());
+        }
+        assert!(rule("wishful").is_none());
+    }
+}
