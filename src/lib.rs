@@ -1,3 +1,15 @@
-//! placeholder
+#![doc = include_str!("../README.md")]
+
+pub mod demo;
+
+pub use drafthorse_drafter as drafter;
+pub use drafthorse_engine as engine;
 pub use drafthorse_logits as logits;
 pub use drafthorse_model as model;
+pub use drafthorse_verifier as verifier;
+
+pub use drafter::{Drafter, ModelDrafter, NgramDrafter, NoDrafter};
+pub use engine::{Engine, Error, ErrorKind, Finish, Pending, Session, SessionOptions, Stats, Step};
+pub use logits::{SamplingOptions, TokenId};
+pub use model::{DeviceChoice, LanguageModel, ModelError, TableModel, Tokenizer, Transformer, WeightType, open_device};
+pub use verifier::{AcceptanceRule, ExactMatch, Lossless};

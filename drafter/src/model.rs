@@ -22,8 +22,8 @@ impl std::fmt::Debug for ModelDrafter {
 
 impl ModelDrafter {
     /// Drafts with this model.
-    pub fn new<M: LanguageModel>(model: impl Into<Arc<M>>) -> Self {
-        Self { model: Box::new(CachedModel::new(model.into())), name: "model".into() }
+    pub fn new<M: LanguageModel>(model: Arc<M>) -> Self {
+        Self { model: Box::new(CachedModel::new(model)), name: "model".into() }
     }
 
     /// The same drafter under another name in reports.
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn stops_at_the_end_of_its_own_context() {
-        let mut drafter = ModelDrafter::new(TableModel::random(3, 1.0, 1).with_context(4));
+        let mut drafter = ModelDrafter::new(Arc::new(TableModel::random(3, 1.0, 1).with_context(4)));
         assert_eq!(propose(&mut drafter, &[0, 1, 2], 5, 3, true).tokens.len(), 2, "after 3 and after 4 tokens");
         assert!(propose(&mut drafter, &[0; 5], 5, 3, true).tokens.is_empty());
         assert!(drafter.prepare(&[0; 5]).is_ok());
@@ -142,10 +142,10 @@ mod tests {
     fn speaks_the_experts_vocabulary() {
         let model = || TableModel::from_fn(4, |_| vec![0.0, 1.0, 2.0, 3.0]);
         // The expert's vocabulary is longer: the rest has probability 0.
-        assert_eq!(propose(&mut ModelDrafter::new(model()), &[0], 1, 6, false).tokens, [3]);
+        assert_eq!(propose(&mut ModelDrafter::new(Arc::new(model())), &[0], 1, 6, false).tokens, [3]);
         // The expert's is shorter: what it lacks is not proposed.
-        assert_eq!(propose(&mut ModelDrafter::new(model()), &[0], 1, 3, false).tokens, [2]);
+        assert_eq!(propose(&mut ModelDrafter::new(Arc::new(model())), &[0], 1, 3, false).tokens, [2]);
         // A token only the expert has cannot be read.
-        assert!(propose(&mut ModelDrafter::new(model()), &[5], 1, 6, false).tokens.is_empty());
+        assert!(propose(&mut ModelDrafter::new(Arc::new(model())), &[5], 1, 6, false).tokens.is_empty());
     }
 }

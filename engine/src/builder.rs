@@ -33,7 +33,7 @@ impl Default for EngineBuilder {
 impl EngineBuilder {
     /// The model whose text is wanted.
     #[must_use]
-    pub fn expert<M: LanguageModel>(mut self, expert: impl Into<Arc<M>>) -> Self {
+    pub fn expert<M: LanguageModel>(mut self, expert: Arc<M>) -> Self {
         self.expert = Some(Verifier::new(expert));
         self
     }

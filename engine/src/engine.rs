@@ -86,7 +86,7 @@ impl Engine {
     /// The new one does not fit the drafter, and the old one stays.
     pub fn replace_expert<M: LanguageModel>(
         &mut self,
-        expert: impl Into<Arc<M>>,
+        expert: Arc<M>,
         detokenizer: Option<Arc<dyn Detokenizer>>,
     ) -> Result<(), Error> {
         let verifier = Verifier::new(expert);

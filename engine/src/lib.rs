@@ -10,10 +10,11 @@
 //! use drafthorse_drafter::ModelDrafter;
 //! use drafthorse_engine::{Engine, SessionOptions};
 //! use drafthorse_model::TableModel;
+//! use std::sync::Arc;
 //!
 //! let mut engine = Engine::builder()
-//!     .expert(TableModel::random(8, 2.0, 1))
-//!     .drafter(ModelDrafter::new(TableModel::random(8, 2.0, 2)))
+//!     .expert(Arc::new(TableModel::random(8, 2.0, 1)))
+//!     .drafter(ModelDrafter::new(Arc::new(TableModel::random(8, 2.0, 2))))
 //!     .draft_length(3)
 //!     .build()?;
 //! let options = SessionOptions { max_tokens: 20, ..Default::default() };

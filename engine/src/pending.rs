@@ -12,11 +12,12 @@ use std::{
 /// use drafthorse_drafter::ModelDrafter;
 /// use drafthorse_engine::{Engine, Pending};
 /// use drafthorse_model::TableModel;
+/// use std::sync::Arc;
 ///
-/// let mut engine = Engine::builder().expert(TableModel::random(4, 1.0, 1)).build()?;
+/// let mut engine = Engine::builder().expert(Arc::new(TableModel::random(4, 1.0, 1))).build()?;
 /// let loading = Pending::spawn("drafter", || Ok(TableModel::random(4, 1.0, 2)));
 /// // ... generate meanwhile, then:
-/// engine.replace_drafter(ModelDrafter::new(loading.wait()?))?;
+/// engine.replace_drafter(ModelDrafter::new(Arc::new(loading.wait()?)))?;
 /// assert_eq!(engine.drafter().name(), "model");
 /// # Ok::<(), drafthorse_engine::Error>(())
 /// ```

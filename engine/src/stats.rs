@@ -9,6 +9,8 @@ use std::time::Duration;
 pub struct Stats {
     /// Rounds, which is passes of the expert after the prompt.
     pub rounds: u64,
+    /// Rounds in which something was proposed.
+    pub rounds_with_draft: u64,
     /// Tokens proposed.
     pub drafted: u64,
     /// Positions at which a proposed token was looked at.
@@ -38,6 +40,7 @@ impl Stats {
     pub fn add(&mut self, step: &Step) {
         let count = |provenance| step.tokens.iter().filter(|t| t.provenance == provenance).count() as u64;
         self.rounds += 1;
+        self.rounds_with_draft += u64::from(step.drafted > 0);
         self.drafted += step.drafted as u64;
         self.examined += step.examined as u64;
         self.accepted += step.accepted as u64;
@@ -54,6 +57,7 @@ impl Stats {
     /// Adds the numbers of another generation.
     pub fn merge(&mut self, other: &Self) {
         self.rounds += other.rounds;
+        self.rounds_with_draft += other.rounds_with_draft;
         self.drafted += other.drafted;
         self.examined += other.examined;
         self.accepted += other.accepted;

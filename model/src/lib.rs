@@ -45,4 +45,4 @@ pub use device::{Adapter, AdapterKind, DeviceChoice, LoadedDevice, adapters, ope
 #[cfg(feature = "transformer")]
 pub use tokenizer::{TextStream, Tokenizer};
 #[cfg(feature = "transformer")]
-pub use transformer::{GenerationConfig, ModelConfig, Transformer, TransformerCache, WeightType};
+pub use transformer::{EmbeddedModel, GenerationConfig, ModelConfig, Transformer, TransformerCache, WeightType};

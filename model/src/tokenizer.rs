@@ -28,6 +28,19 @@ impl Tokenizer {
     /// The file cannot be read or is no tokenizer.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
         let bytes = std::fs::read(path).map_err(|source| ModelError::Io { path: path.into(), source })?;
+        Self::parse(path, &bytes)
+    }
+
+    /// A tokenizer that is part of the program; `name` only stands in errors.
+    ///
+    /// # Errors
+    ///
+    /// The bytes are no `tokenizer.json`.
+    pub fn embedded(name: &str, bytes: &[u8]) -> Result<Self, ModelError> {
+        Self::parse(Path::new(name), bytes)
+    }
+
+    fn parse(path: &Path, bytes: &[u8]) -> Result<Self, ModelError> {
         let mut inner = tokenizers::Tokenizer::from_bytes(bytes)
             .map_err(|error| fail(&format!("{}: {error}", path.display())))?;
         // A length set for training must not cut prompts or pad them.

@@ -15,8 +15,8 @@ impl std::fmt::Debug for Verifier {
 
 impl Verifier {
     /// Verifies with this expert.
-    pub fn new<M: LanguageModel>(expert: impl Into<Arc<M>>) -> Self {
-        Self { model: Box::new(CachedModel::new(expert.into())) }
+    pub fn new<M: LanguageModel>(expert: Arc<M>) -> Self {
+        Self { model: Box::new(CachedModel::new(expert)) }
     }
 
     /// Number of tokens of the expert.

@@ -7,16 +7,33 @@ use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors, tensor::TensorInfo};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    fs::File,
+    ops::Deref,
     path::{Path, PathBuf},
 };
 
 /// The tensors of a checkpoint, in one file or several.
 pub(super) struct Checkpoint {
     folder: PathBuf,
-    files: Vec<Mmap>,
+    files: Vec<File>,
     entries: BTreeMap<String, Entry>,
     used: BTreeSet<String>,
+}
+
+/// The bytes of a safetensors file.
+enum File {
+    Mapped(Mmap),
+    Embedded(&'static [u8]),
+}
+
+impl Deref for File {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(map) => map,
+            Self::Embedded(bytes) => bytes,
+        }
+    }
 }
 
 struct Entry {
@@ -32,13 +49,16 @@ struct Index {
 }
 
 impl Checkpoint {
+    fn empty(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), files: vec![], entries: BTreeMap::new(), used: BTreeSet::new() }
+    }
+
     /// Maps `model.safetensors`, or the shards that `model.safetensors.index.json` lists.
     pub(super) fn open(folder: &Path) -> Result<Self, ModelError> {
-        let mut checkpoint =
-            Self { folder: folder.to_owned(), files: vec![], entries: BTreeMap::new(), used: BTreeSet::new() };
+        let mut checkpoint = Self::empty(folder);
         let (single, index) = (folder.join("model.safetensors"), folder.join("model.safetensors.index.json"));
         if single.exists() || !index.exists() {
-            checkpoint.add_file(&single)?;
+            checkpoint.map(&single)?;
             return Ok(checkpoint);
         }
         let map = read_json::<Index>(&index)?.weight_map;
@@ -48,7 +68,7 @@ impl Checkpoint {
                 let message = format!("shard `{shard}` is not a file of this folder");
                 return Err(ModelError::Checkpoint { path: index, message });
             }
-            checkpoint.add_file(&folder.join(shard))?;
+            checkpoint.map(&folder.join(shard))?;
         }
         match map.keys().find(|name| !checkpoint.entries.contains_key(*name)) {
             Some(name) => Err(ModelError::MissingTensor { path: index, name: name.clone() }),
@@ -56,22 +76,33 @@ impl Checkpoint {
         }
     }
 
-    fn add_file(&mut self, path: &Path) -> Result<(), ModelError> {
+    /// A file that is part of the program.
+    pub(super) fn embedded(name: &Path, bytes: &'static [u8]) -> Result<Self, ModelError> {
+        let mut checkpoint = Self::empty(name);
+        checkpoint.add(name, File::Embedded(bytes))?;
+        Ok(checkpoint)
+    }
+
+    fn map(&mut self, path: &Path) -> Result<(), ModelError> {
         let io = |source| ModelError::Io { path: path.to_owned(), source };
-        let fail = |message: String| ModelError::Checkpoint { path: path.to_owned(), message };
-        let file = File::open(path).map_err(io)?;
-        let length = file.metadata().map_err(io)?.len();
-        if length == 0 {
-            return Err(fail("the file is empty; was the download broken off?".into()));
+        let file = std::fs::File::open(path).map_err(io)?;
+        if file.metadata().map_err(io)?.len() == 0 {
+            let message = "the file is empty; was the download broken off?".into();
+            return Err(ModelError::Checkpoint { path: path.to_owned(), message });
         }
         // SAFETY: the map is read only. Should another process cut the file short while it is mapped,
         // reading it would fault; every program that maps its weights accepts that.
         let map = unsafe { Mmap::map(&file) }.map_err(io)?;
-        let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|e| fail(e.to_string()))?;
+        self.add(path, File::Mapped(map))
+    }
+
+    fn add(&mut self, path: &Path, file: File) -> Result<(), ModelError> {
+        let fail = |message: String| ModelError::Checkpoint { path: path.to_owned(), message };
+        let (header, metadata) = SafeTensors::read_metadata(&file).map_err(|e| fail(e.to_string()))?;
         let data = header + 8;
         let needed = data + metadata.data_len();
-        if needed != map.len() {
-            return Err(fail(format!("{} bytes, but its header describes {needed}; the file is truncated or damaged", map.len())));
+        if needed != file.len() {
+            return Err(fail(format!("{} bytes, but its header describes {needed}; the file is truncated or damaged", file.len())));
         }
         for (name, TensorInfo { dtype, shape, data_offsets: (start, end) }) in metadata.tensors() {
             let bytes = data + start..data + end;
@@ -80,7 +111,7 @@ impl Checkpoint {
                 return Err(fail(format!("tensor `{name}` is in two shards")));
             }
         }
-        self.files.push(map);
+        self.files.push(file);
         Ok(())
     }
 

@@ -153,13 +153,32 @@ impl ModelConfig {
     /// is not supported.
     pub fn read(folder: &Path) -> Result<Self, ModelError> {
         let path = folder.join("config.json");
-        let raw: RawConfig = read_json(&path)?;
+        Self::parse(&path, &read_text(&path)?)
+    }
+
+    /// The same from the text of a `config.json`; `path` only stands in errors.
+    pub(super) fn parse(path: &Path, text: &str) -> Result<Self, ModelError> {
+        let path = path.to_owned();
+        let raw: RawConfig = parse_json(&path, text)?;
         let fail = |message: String| ModelError::Config { path: path.clone(), message };
         let model_type = raw.model_type.clone().ok_or_else(|| fail("`model_type` is missing".into()))?;
         let Some(architecture) = Architecture::of(&model_type, &raw) else {
             return Err(ModelError::UnknownArchitecture { path, found: model_type, supported: SUPPORTED });
         };
         raw.resolve(model_type, &architecture).map_err(fail)
+    }
+}
+
+impl ModelConfig {
+    /// Number of parameters; a tied head counts once.
+    pub fn parameters(&self) -> usize {
+        let c = self;
+        let (q, kv) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
+        let biases = if c.qkv_bias { q + 2 * kv } else { 0 } + if c.output_bias { c.hidden_size } else { 0 };
+        let norms = 2 * c.hidden_size + if c.qk_norm { 2 * c.head_dim } else { 0 };
+        let matrices = c.hidden_size * (2 * q + 2 * kv + 3 * c.intermediate_size);
+        let heads = if c.tied_head { 1 } else { 2 };
+        heads * c.vocab_size * c.hidden_size + c.layers * (matrices + biases + norms) + c.hidden_size
     }
 }
 
@@ -316,19 +335,34 @@ impl GenerationConfig {
         let model: RawTokens = read_json(&folder.join("config.json"))?;
         let path = folder.join("generation_config.json");
         let own: RawTokens = if path.exists() { read_json(&path)? } else { RawTokens::default() };
+        Ok(Self::merge(own, model))
+    }
+
+    /// What the text of a `config.json` says.
+    pub(super) fn parse(path: &Path, text: &str) -> Result<Self, ModelError> {
+        Ok(Self::merge(RawTokens::default(), parse_json(path, text)?))
+    }
+
+    fn merge(own: RawTokens, model: RawTokens) -> Self {
         let tokens = |own: Option<OneOrMany>, model: Option<OneOrMany>| {
             own.or(model).map(OneOrMany::into_vec).unwrap_or_default()
         };
         let eos = tokens(own.eos_token_id, model.eos_token_id);
         let bos = tokens(own.bos_token_id, model.bos_token_id).first().copied();
-        Ok(Self { eos, bos })
+        Self { eos, bos }
     }
 }
 
+fn read_text(path: &Path) -> Result<String, ModelError> {
+    std::fs::read_to_string(path).map_err(|source| ModelError::Io { path: path.to_owned(), source })
+}
+
 pub(super) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, ModelError> {
-    let text =
-        std::fs::read_to_string(path).map_err(|source| ModelError::Io { path: path.to_owned(), source })?;
-    serde_json::from_str(&text)
+    parse_json(path, &read_text(path)?)
+}
+
+fn parse_json<T: serde::de::DeserializeOwned>(path: &Path, text: &str) -> Result<T, ModelError> {
+    serde_json::from_str(text)
         .map_err(|error| ModelError::Config { path: path.to_owned(), message: error.to_string() })
 }
 

@@ -18,6 +18,7 @@ use std::{
     path::Path,
     sync::Arc,
 };
+use checkpoint::Checkpoint;
 use weights::Weights;
 
 /// A decoder-only transformer: Llama, Mistral, Qwen2 and Qwen3 checkpoints in Hugging Face layout.
@@ -31,6 +32,32 @@ pub struct Transformer {
     frequencies: Vec<f64>,
     device: LoadedDevice,
     weight_type: WeightType,
+}
+
+/// The files of a model, as parts of the program.
+#[derive(Clone, Copy, Debug)]
+#[allow(clippy::exhaustive_structs)]
+pub struct EmbeddedModel {
+    /// What it is called in errors.
+    pub name: &'static str,
+    /// `config.json`.
+    pub config: &'static str,
+    /// `tokenizer.json`.
+    pub tokenizer: &'static [u8],
+    /// `model.safetensors`.
+    pub weights: &'static [u8],
+}
+
+impl EmbeddedModel {
+    /// Configuration and tokenizer, without the weights.
+    ///
+    /// # Errors
+    ///
+    /// One of the two is not what it should be.
+    pub fn facts(&self) -> Result<(ModelConfig, Tokenizer), ModelError> {
+        let config = ModelConfig::parse(Path::new(self.name), self.config)?;
+        Ok((config, Tokenizer::embedded(self.name, self.tokenizer)?))
+    }
 }
 
 impl std::fmt::Debug for Transformer {
@@ -52,6 +79,34 @@ impl Transformer {
         let config = ModelConfig::read(folder)?;
         let generation = GenerationConfig::read(folder)?;
         let tokenizer = Tokenizer::find(folder)?;
+        Self::load(config, generation, tokenizer, || Checkpoint::open(folder), device, weight_type)
+    }
+
+    /// A model that is part of the program.
+    ///
+    /// # Errors
+    ///
+    /// As [`Transformer::open`].
+    pub fn embedded(
+        model: &EmbeddedModel,
+        device: &LoadedDevice,
+        weight_type: WeightType,
+    ) -> Result<Self, ModelError> {
+        let name = Path::new(model.name);
+        let (config, tokenizer) = model.facts()?;
+        let generation = GenerationConfig::parse(name, model.config)?;
+        let open = || Checkpoint::embedded(name, model.weights);
+        Self::load(config, generation, Some(tokenizer), open, device, weight_type)
+    }
+
+    fn load(
+        config: ModelConfig,
+        generation: GenerationConfig,
+        tokenizer: Option<Tokenizer>,
+        open: impl FnOnce() -> Result<Checkpoint, ModelError> + Send,
+        device: &LoadedDevice,
+        weight_type: WeightType,
+    ) -> Result<Self, ModelError> {
         if let Some(tokenizer) = &tokenizer {
             tokenizer.check_fits(config.vocab_size)?;
         }
@@ -59,7 +114,7 @@ impl Transformer {
             let message = "has no 16-bit floats; use f32".into();
             return Err(ModelError::Device { device: device.name.clone(), message });
         }
-        let load = || Weights::load(folder, &config, device.burn(), weight_type);
+        let load = || Weights::load(open()?, &config, device.burn(), weight_type);
         let weights = device.run(|| guarded(load))?;
         Ok(Self {
             frequencies: rope::frequencies(&config.rope, config.head_dim),
@@ -95,17 +150,6 @@ impl Transformer {
     /// The type in which the weight matrices are held.
     pub fn weight_type(&self) -> WeightType {
         self.weight_type
-    }
-
-    /// Number of parameters; a tied head counts once.
-    pub fn parameters(&self) -> usize {
-        let c = &self.config;
-        let (q, kv) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
-        let biases = if c.qkv_bias { q + 2 * kv } else { 0 } + if c.output_bias { c.hidden_size } else { 0 };
-        let norms = 2 * c.hidden_size + if c.qk_norm { 2 * c.head_dim } else { 0 };
-        let matrices = c.hidden_size * (2 * q + 2 * kv + 3 * c.intermediate_size);
-        let heads = if c.tied_head { 1 } else { 2 };
-        heads * c.vocab_size * c.hidden_size + c.layers * (matrices + biases + norms) + c.hidden_size
     }
 }
 

@@ -7,7 +7,6 @@ use super::{
 use crate::ModelError;
 use burn::tensor::{DType, Device, Element, Tensor, TensorData};
 use half::f16;
-use std::path::Path;
 
 /// The type in which weight matrices are held. Activations, norms, biases and the cache are f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -45,17 +44,16 @@ pub(super) struct Layer {
 
 impl Weights {
     pub(super) fn load(
-        folder: &Path,
+        checkpoint: Checkpoint,
         config: &ModelConfig,
         device: &Device,
         weight_type: WeightType,
     ) -> Result<Self, ModelError> {
-        let mut loader = Loader { checkpoint: Checkpoint::open(folder)?, device, weight_type };
+        let mut loader = Loader { checkpoint, device, weight_type };
         let (d, v) = (config.hidden_size, config.vocab_size);
         let embedding = loader.matrix(&["model.embed_tokens.weight"], &[v], d)?;
         let layers = (0..config.layers).map(|layer| loader.layer(layer, config)).collect::<Result<_, _>>()?;
         let norm = loader.vector(&["model.norm.weight"], &[d])?;
-        // Some exporters leave the flag out and the head with it.
         let tied = config.tied_head;
         let head = if tied { None } else { Some(loader.matrix(&["lm_head.weight"], &[v], d)?) };
         loader.checkpoint.finish(tied)?;

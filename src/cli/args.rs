@@ -1,0 +1,229 @@
+//! What can be said on the command line.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use drafthorse::{DeviceChoice, SamplingOptions, TokenId, WeightType, verifier};
+use std::path::PathBuf;
+
+/// Makes language models generate faster: a drafter proposes tokens, an expert verifies them in one pass.
+#[derive(Parser)]
+#[command(version, about, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Generate a text
+    ///
+    /// The text goes to the standard output, and one line of statistics to the standard error. Without
+    /// --expert and --drafter the demo pair inside the program is used.
+    #[command(visible_alias = "run")]
+    Generate(Box<GenerateArgs>),
+    /// Measure drafters and draft lengths against plain decoding
+    ///
+    /// Every prompt is generated with every drafter and draft length and with none (k = 0), in turn, so
+    /// that a change of the machine's speed meets all of them. Speedups are ratios within this run.
+    Bench(Box<BenchArgs>),
+    /// Say whether an expert and a drafter fit together, and why not
+    Check(CheckArgs),
+    /// List the devices of this machine
+    Devices,
+    /// Print completions for a shell
+    Completions(CompletionArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct CompletionArgs {
+    /// The shell
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Args)]
+pub(crate) struct CheckArgs {
+    /// Folder of the expert, or `demo`
+    pub(crate) expert: String,
+    /// Folder of the drafter, or `demo`
+    pub(crate) drafter: String,
+    /// One JSON object instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Which models, and where.
+#[derive(Args, Clone)]
+pub(crate) struct PartArgs {
+    /// The model whose text is wanted: a Hugging Face folder, or `demo`
+    #[arg(short = 'm', long, visible_alias = "model", value_name = "DIR", default_value = "demo", help_heading = "Models")]
+    pub(crate) expert: String,
+    /// Where the weights and the computation live: auto, cpu, vulkan, vulkan:N, metal or webgpu
+    #[arg(long, value_name = "DEVICE", default_value = "auto", help_heading = "Models")]
+    pub(crate) device: DeviceChoice,
+    /// The drafter's device, where it is another one
+    #[arg(long, value_name = "DEVICE", alias = "device-draft", help_heading = "Models")]
+    pub(crate) draft_device: Option<DeviceChoice>,
+    /// Type in which weights are held
+    #[arg(long, value_enum, default_value = "f32", help_heading = "Models")]
+    pub(crate) dtype: Dtype,
+    /// Shortest suffix the n-gram drafter looks for
+    #[arg(long, value_name = "N", default_value_t = 2, help_heading = "Models")]
+    pub(crate) ngram_min: usize,
+    /// Longest suffix the n-gram drafter looks for
+    #[arg(long, value_name = "N", default_value_t = 4, help_heading = "Models")]
+    pub(crate) ngram_max: usize,
+    /// Acceptance rule: lossless or exact-match
+    #[arg(long, value_name = "RULE", default_value = "lossless", value_parser = rule_name(), help_heading = "Models")]
+    pub(crate) rule: String,
+}
+
+fn rule_name() -> clap::builder::PossibleValuesParser {
+    verifier::RULES.iter().map(|(name, _)| *name).collect::<Vec<_>>().into()
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Dtype {
+    F32,
+    F16,
+}
+
+impl From<Dtype> for WeightType {
+    fn from(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::F32 => Self::F32,
+            Dtype::F16 => Self::F16,
+        }
+    }
+}
+
+/// How tokens are sampled; the order of the options is the order in which they work.
+#[derive(Args, Clone)]
+#[command(next_help_heading = "Sampling, in the order in which it works")]
+pub(crate) struct SamplingArgs {
+    /// Add BIAS to the logit of token ID; -inf bans it; may be repeated
+    #[arg(long, value_name = "ID=BIAS", value_parser = parse_bias, allow_hyphen_values = true)]
+    pub(crate) logit_bias: Vec<(TokenId, f32)>,
+    /// Divide positive logits of tokens of prompt and text by this, multiply negative ones; 1 is off
+    #[arg(long, value_name = "X", default_value_t = 1.0, visible_alias = "repeat-penalty", allow_negative_numbers = true)]
+    pub(crate) repetition_penalty: f32,
+    /// Subtract this from the logits of generated tokens; 0 is off
+    #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
+    pub(crate) presence_penalty: f32,
+    /// Subtract this for every time a token was generated; 0 is off
+    #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
+    pub(crate) frequency_penalty: f32,
+    /// 0 takes the most probable token; 1 samples from the model as it is
+    #[arg(short = 't', long, visible_alias = "temp", value_name = "T", default_value_t = 0.0, allow_negative_numbers = true)]
+    pub(crate) temperature: f32,
+    /// Keep this many most probable tokens; 0 is off
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) top_k: usize,
+    /// Keep the most probable tokens up to this mass; 1 is off
+    #[arg(long, value_name = "P", default_value_t = 1.0, allow_negative_numbers = true)]
+    pub(crate) top_p: f64,
+    /// Keep tokens at least this share as probable as the most probable; 0 is off
+    #[arg(long, value_name = "P", default_value_t = 0.0, allow_negative_numbers = true)]
+    pub(crate) min_p: f64,
+    /// The same seed gives the same text
+    #[arg(short = 's', long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+}
+
+impl SamplingArgs {
+    pub(crate) fn options(&self) -> SamplingOptions {
+        SamplingOptions {
+            logit_bias: self.logit_bias.clone(),
+            repetition_penalty: self.repetition_penalty,
+            presence_penalty: self.presence_penalty,
+            frequency_penalty: self.frequency_penalty,
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+        }
+    }
+}
+
+fn parse_bias(text: &str) -> Result<(TokenId, f32), String> {
+    let (token, bias) = text.split_once('=').ok_or("write TOKEN=BIAS, for example 42=-1.5 or 42=-inf")?;
+    let token = token.parse().map_err(|_| format!("`{token}` is not a token id"))?;
+    let bias = bias.parse().map_err(|_| format!("`{bias}` is not a number"))?;
+    Ok((token, bias))
+}
+
+#[derive(Args)]
+pub(crate) struct GenerateArgs {
+    /// The prompt; without it, the file or the standard input
+    #[arg(conflicts_with_all = ["file", "tokens"])]
+    pub(crate) prompt: Option<String>,
+    /// Read the prompt from a file
+    #[arg(short = 'f', long, value_name = "FILE", conflicts_with = "tokens")]
+    pub(crate) file: Option<PathBuf>,
+    /// Token ids instead of text; works for folders without a tokenizer
+    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    pub(crate) tokens: Option<Vec<TokenId>>,
+    #[command(flatten)]
+    pub(crate) parts: PartArgs,
+    /// What drafts: a Hugging Face folder, demo, ngram, or none (also -md). Without it: the demo drafter for
+    /// the demo expert, ngram for any other
+    #[arg(short = 'd', long, visible_alias = "draft-model", aliases = ["model-draft", "spec-draft-model"], value_name = "DRAFTER", help_heading = "Models")]
+    pub(crate) drafter: Option<String>,
+    /// Tokens drafted a round at most; 0 is plain decoding
+    #[arg(short = 'k', long = "k", visible_alias = "draft-max", aliases = ["draft", "draft-n", "spec-draft-n-max", "num-speculative-tokens"], value_name = "N", default_value_t = 4, help_heading = "Models")]
+    pub(crate) draft_length: usize,
+    #[command(flatten)]
+    pub(crate) sampling: SamplingArgs,
+    /// The most tokens to generate
+    #[arg(short = 'n', long, visible_alias = "n-predict", alias = "max-new-tokens", value_name = "N", default_value_t = 128, help_heading = "Ending")]
+    pub(crate) max_tokens: usize,
+    /// End the text before this string; may be repeated
+    #[arg(long, value_name = "TEXT", help_heading = "Ending")]
+    pub(crate) stop: Vec<String>,
+    /// Do not end at the model's end-of-text token
+    #[arg(long, help_heading = "Ending")]
+    pub(crate) ignore_eos: bool,
+    /// One JSON object with text, tokens and statistics instead of streamed text
+    #[arg(long, help_heading = "Output")]
+    pub(crate) json: bool,
+    /// Also decode without drafts (k = 0) and say how much faster drafting was
+    #[arg(long, help_heading = "Output")]
+    pub(crate) compare: bool,
+    /// Colour tokens: drafted green, replacements red, bonus tokens plain
+    #[arg(long, visible_alias = "colour-tokens", conflicts_with = "json", help_heading = "Output")]
+    pub(crate) color_tokens: bool,
+    /// Print the prompt before the text
+    #[arg(long, conflicts_with = "json", help_heading = "Output")]
+    pub(crate) echo: bool,
+    /// No line of statistics
+    #[arg(short = 'q', long, help_heading = "Output")]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct BenchArgs {
+    /// Prompts: a JSONL file with `turns`, `prompt`, `question` or `text` in each line; without it, prompts
+    /// inside the program
+    #[arg(short = 'p', long, value_name = "FILE")]
+    pub(crate) prompts: Option<PathBuf>,
+    /// Use this many prompts, spread evenly over the file
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+    #[command(flatten)]
+    pub(crate) parts: PartArgs,
+    /// What drafts, in a list: folders, demo, ngram
+    #[arg(short = 'd', long, visible_alias = "draft-model", value_name = "LIST", value_delimiter = ',', help_heading = "Models")]
+    pub(crate) drafter: Vec<String>,
+    /// Draft lengths, in a list
+    #[arg(short = 'k', long = "k", visible_alias = "draft-max", value_name = "LIST", value_delimiter = ',', default_values_t = [1, 2, 4, 8], help_heading = "Models")]
+    pub(crate) draft_lengths: Vec<usize>,
+    #[command(flatten)]
+    pub(crate) sampling: SamplingArgs,
+    /// Tokens to generate for each prompt; end-of-text tokens are ignored, so that all runs are equally long
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 128)]
+    pub(crate) max_tokens: usize,
+    /// How often everything is measured
+    #[arg(short = 'r', long, value_name = "N", default_value_t = 3)]
+    pub(crate) repetitions: usize,
+    /// One JSON object with every single value instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+}

@@ -1,0 +1,120 @@
+//! `drafthorse check`
+
+use super::{
+    Outcome,
+    args::CheckArgs,
+    failure::Failure,
+    output::{numbers, table},
+};
+use drafthorse::{
+    Error, demo,
+    engine::check_pair,
+    model::{ModelConfig, Tokenizer, Vocabulary},
+};
+use serde_json::json;
+use std::{io::Write, path::Path, process::ExitCode};
+
+/// What is compared: nothing of it needs the weights.
+struct Facts {
+    config: ModelConfig,
+    tokenizer: Option<Tokenizer>,
+}
+
+impl Facts {
+    fn read(name: &str, demo: fn() -> Result<(ModelConfig, Tokenizer), drafthorse::ModelError>) -> Result<Self, Failure> {
+        if name == "demo" {
+            let (config, tokenizer) = demo()?;
+            return Ok(Self { config, tokenizer: Some(tokenizer) });
+        }
+        let folder = Path::new(name);
+        Ok(Self { config: ModelConfig::read(folder)?, tokenizer: Tokenizer::find(folder)? })
+    }
+
+    fn vocabulary(&self) -> Option<&Vocabulary> {
+        self.tokenizer.as_ref().map(Tokenizer::vocabulary)
+    }
+
+    fn sides(&self) -> (usize, Option<&Vocabulary>) {
+        (self.config.vocab_size, self.vocabulary())
+    }
+}
+
+pub(crate) fn run(args: &CheckArgs) -> Outcome {
+    let expert = Facts::read(&args.expert, demo::expert_facts)?;
+    let drafter = Facts::read(&args.drafter, demo::drafter_facts)?;
+    let verdict = check_pair(drafter.sides(), expert.sides());
+    let notes = notes(&expert, &drafter);
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        serde_json::to_writer_pretty(&mut out, &report(&expert, &drafter, &verdict, &notes))?;
+        writeln!(out)?;
+    } else {
+        writeln!(out, "{}\n", facts_table(args, &expert, &drafter))?;
+        for note in &notes {
+            writeln!(out, "note: {note}")?;
+        }
+        match &verdict {
+            Ok(()) => writeln!(out, "They fit: every token means the same to both.")?,
+            Err(error) => writeln!(out, "They do not fit: {error}.")?,
+        }
+    }
+    Ok(if verdict.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn report(expert: &Facts, drafter: &Facts, verdict: &Result<(), Error>, notes: &[String]) -> serde_json::Value {
+    let side = |facts: &Facts| {
+        json!({
+            "model_type": facts.config.model_type,
+            "parameters": facts.config.parameters(),
+            "vocab_size": facts.config.vocab_size,
+            "tokens_with_text": facts.vocabulary().map(Vocabulary::len),
+            "context_len": facts.config.context_len,
+        })
+    };
+    json!({
+        "fits": verdict.is_ok(),
+        "reason": verdict.as_ref().err().map(ToString::to_string),
+        "notes": notes,
+        "expert": side(expert),
+        "drafter": side(drafter),
+    })
+}
+
+fn facts_table(args: &CheckArgs, expert: &Facts, drafter: &Facts) -> comfy_table::Table {
+    let row = |part: &str, name: &str, facts: &Facts| {
+        [
+            part.to_owned(),
+            name.to_owned(),
+            facts.config.model_type.clone(),
+            format!("{:.1} M", facts.config.parameters() as f64 / 1e6),
+            facts.config.vocab_size.to_string(),
+            facts.vocabulary().map_or("unknown".to_owned(), |v| v.len().to_string()),
+            facts.config.context_len.to_string(),
+        ]
+    };
+    let header = ["", "model", "type", "parameters", "vocabulary", "tokens with text", "context"];
+    numbers(table(header, [row("expert", &args.expert, expert), row("drafter", &args.drafter, drafter)]), 3)
+}
+
+/// What does not forbid the pair and is worth knowing.
+fn notes(expert: &Facts, drafter: &Facts) -> Vec<String> {
+    let mut notes = Vec::new();
+    let (e, d) = (&expert.config, &drafter.config);
+    if expert.vocabulary().is_none() || drafter.vocabulary().is_none() {
+        notes.push("without a tokenizer.json on both sides only the sizes can be compared".into());
+    }
+    if e.vocab_size != d.vocab_size {
+        notes.push(format!(
+            "the rows of logits differ in length (draft {}, expert {}); padding is cut or ignored",
+            d.vocab_size, e.vocab_size
+        ));
+    }
+    if d.context_len < e.context_len {
+        notes.push(format!("beyond {} tokens the drafter can read no further and drafts nothing", d.context_len));
+    }
+    let share = d.parameters() as f64 / e.parameters() as f64;
+    if share > 0.5 {
+        notes.push(format!("the drafter has {:.0} % of the expert's parameters; it can hardly pay", share * 100.0));
+    }
+    notes
+}

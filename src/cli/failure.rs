@@ -1,0 +1,69 @@
+//! Errors on their way to the user.
+
+use drafthorse::{Error, ModelError};
+use std::{error::Error as StdError, fmt, io, process::ExitCode};
+
+/// Why a command ended.
+pub(crate) enum Failure {
+    /// What to tell the user.
+    Message(String),
+    /// Nobody reads the output any more: nothing to tell.
+    OutputClosed,
+}
+
+impl Failure {
+    pub(crate) fn new(message: impl fmt::Display) -> Self {
+        Self::Message(message.to_string())
+    }
+
+    /// The error and its causes in one line.
+    fn chain(error: &dyn StdError) -> Self {
+        let mut message = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            message += &format!(": {cause}");
+            source = cause.source();
+        }
+        Self::Message(message)
+    }
+
+    pub(crate) fn report(self) -> ExitCode {
+        match self {
+            Self::Message(message) => {
+                eprintln!("error: {message}");
+                ExitCode::FAILURE
+            }
+            Self::OutputClosed => ExitCode::SUCCESS,
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::chain(&error)
+    }
+}
+
+impl From<ModelError> for Failure {
+    fn from(error: ModelError) -> Self {
+        Self::chain(&error)
+    }
+}
+
+impl From<serde_json::Error> for Failure {
+    fn from(error: serde_json::Error) -> Self {
+        if error.io_error_kind() == Some(io::ErrorKind::BrokenPipe) {
+            return Self::OutputClosed;
+        }
+        Self::chain(&error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Self::OutputClosed;
+        }
+        Self::chain(&error)
+    }
+}

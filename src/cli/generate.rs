@@ -1,0 +1,271 @@
+//! `drafthorse generate`
+
+use super::{
+    Outcome,
+    args::GenerateArgs,
+    failure::Failure,
+    interrupt::{INTERRUPTED, Interrupt},
+    json::{self, StatsJson},
+    output,
+    parts::{self, Parts},
+};
+use anstyle::{AnsiColor, Style};
+use drafthorse::{
+    Engine, Finish, SessionOptions, Stats, Step, TokenId,
+    engine::{Provenance, StepToken},
+};
+use serde_json::json;
+use std::{
+    io::{IsTerminal, Read, Write},
+    process::ExitCode,
+};
+
+/// Runs of each side behind `--compare`.
+const COMPARED: usize = 3;
+
+pub(crate) fn run(args: &GenerateArgs) -> Outcome {
+    let interrupt = Interrupt::listen();
+    let parts = Parts::open(&args.parts, args.drafter.as_deref())?;
+    let prompt = prompt(args, &parts)?;
+    let options = options(args, &parts);
+    let mut engine = parts::engine(&parts.expert, &parts.drafter, &args.parts, args.draft_length)?;
+    let mut result = Generation::default();
+    let failed = generate(args, &mut engine, &prompt, &options, &interrupt, &mut result).err();
+    // Statistics come also after Ctrl-C and after an error: what was generated is not lost.
+    let compared = match &failed {
+        None if args.compare && !interrupt.seen() => Some(compare(args, &parts, &prompt, &options, &interrupt)?),
+        _ => None,
+    };
+    if args.json {
+        print_json(args, &prompt, &result, compared.as_ref(), &parts)?;
+    } else if !args.quiet {
+        eprintln!("{}", output::statistics(&result.stats, parts.drafter.name()));
+        if let Some(compared) = compared {
+            eprintln!("{}", compared.sentence(args.draft_length));
+        }
+    }
+    match failed {
+        Some(failure) => Err(failure),
+        None if interrupt.seen() => Ok(ExitCode::from(INTERRUPTED)),
+        None => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// What was generated.
+#[derive(Default)]
+struct Generation {
+    tokens: Vec<StepToken>,
+    text: String,
+    finish: Option<Finish>,
+    stats: Stats,
+}
+
+fn generate(
+    args: &GenerateArgs,
+    engine: &mut Engine,
+    prompt: &[TokenId],
+    options: &SessionOptions,
+    interrupt: &Interrupt,
+    result: &mut Generation,
+) -> Result<(), Failure> {
+    let mut out = anstream::stdout().lock();
+    let mut session = engine.session(prompt, options)?;
+    if let Some(prompt) = args.prompt.as_ref().filter(|_| args.echo) {
+        write!(out, "{prompt}")?;
+    }
+    while !interrupt.seen() {
+        let Some(step) = session.next() else { break };
+        result.stats = session.stats().clone();
+        let step = match step {
+            Ok(step) => step,
+            Err(error) => {
+                end_line(args, &mut out)?;
+                return Err(error.into());
+            }
+        };
+        if !args.json {
+            print_step(args, &step, &mut out)?;
+        }
+        result.text += &step.text;
+        result.tokens.extend(step.tokens);
+        result.finish = step.finish;
+    }
+    end_line(args, &mut out)
+}
+
+fn end_line(args: &GenerateArgs, out: &mut impl Write) -> Result<(), Failure> {
+    if !args.json {
+        writeln!(out)?;
+    }
+    Ok(out.flush()?)
+}
+
+fn print_step(args: &GenerateArgs, step: &Step, out: &mut impl Write) -> Result<(), Failure> {
+    if args.tokens.is_some() {
+        for token in &step.tokens {
+            paint(args, token.provenance, &format!("{} ", token.id), out)?;
+        }
+    } else {
+        let mut rest = step.text.as_str();
+        for token in &step.tokens {
+            paint(args, token.provenance, &token.text, out)?;
+            rest = rest.strip_prefix(token.text.as_str()).unwrap_or(rest);
+        }
+        write!(out, "{rest}")?;
+    }
+    Ok(out.flush()?)
+}
+
+fn paint(args: &GenerateArgs, provenance: Provenance, text: &str, out: &mut impl Write) -> Result<(), Failure> {
+    let style = match provenance {
+        Provenance::Drafted if args.color_tokens => AnsiColor::Green.on_default(),
+        Provenance::Replacement if args.color_tokens => AnsiColor::Red.on_default(),
+        _ => Style::new(),
+    };
+    Ok(write!(out, "{style}{text}{style:#}")?)
+}
+
+/// The prompt's tokens, from wherever it comes.
+fn prompt(args: &GenerateArgs, parts: &Parts) -> Result<Vec<TokenId>, Failure> {
+    if let Some(tokens) = &args.tokens {
+        return Ok(tokens.clone());
+    }
+    let text = match (&args.prompt, &args.file) {
+        (Some(prompt), _) => prompt.clone(),
+        (None, Some(file)) => std::fs::read_to_string(file)
+            .map_err(|error| Failure::new(format!("cannot read {}: {error}", file.display())))?,
+        (None, None) => {
+            let mut input = std::io::stdin();
+            if input.is_terminal() {
+                let message = "no prompt: give one as an argument, with -f FILE, or on the standard input";
+                return Err(Failure::new(message));
+            }
+            let mut text = String::new();
+            input.read_to_string(&mut text)?;
+            text
+        }
+    };
+    let Some(tokenizer) = parts.expert.tokenizer() else {
+        let folder = &args.parts.expert;
+        return Err(Failure::new(format!("{folder} has no tokenizer.json; give token ids with --tokens 1,2,3")));
+    };
+    Ok(tokenizer.encode(&text)?)
+}
+
+fn options(args: &GenerateArgs, parts: &Parts) -> SessionOptions {
+    let stop_tokens =
+        if args.ignore_eos { Vec::new() } else { parts.expert.generation_config().eos.clone() };
+    SessionOptions {
+        sampling: args.sampling.options(),
+        seed: args.sampling.seed,
+        max_tokens: args.max_tokens,
+        stop_tokens,
+        stop_strings: args.stop.clone(),
+        ..Default::default()
+    }
+}
+
+/// Drafting and plain decoding side by side.
+struct Compared {
+    drafted: f64,
+    plain: f64,
+    same_text: bool,
+    runs: usize,
+}
+
+impl Compared {
+    fn speedup(&self) -> f64 {
+        self.drafted / self.plain
+    }
+
+    fn sentence(&self, k: usize) -> String {
+        let (speedup, runs) = (self.speedup(), self.runs);
+        let text = if self.same_text { "same text" } else { "another text, as sampling allows" };
+        let verdict = if speedup < 1.0 { "; drafting does not pay here, use --k 0 or another drafter" } else { "" };
+        format!(
+            "speedup {speedup:.2}: {:.0} tokens/s with k = {k}, {:.0} with k = 0 (best of {runs} each, in turn; {text}){verdict}",
+            self.drafted, self.plain
+        )
+    }
+}
+
+fn compare(
+    args: &GenerateArgs,
+    parts: &Parts,
+    prompt: &[TokenId],
+    options: &SessionOptions,
+    interrupt: &Interrupt,
+) -> Result<Compared, Failure> {
+    let plain = SessionOptions { draft_length: Some(0), ..options.clone() };
+    let mut compared = Compared { drafted: 0.0, plain: 0.0, same_text: true, runs: 0 };
+    while compared.runs < COMPARED && (compared.runs == 0 || !interrupt.seen()) {
+        let (speed, tokens) = timed(args, parts, prompt, options)?;
+        let (plain_speed, plain_tokens) = timed(args, parts, prompt, &plain)?;
+        compared.drafted = compared.drafted.max(speed);
+        compared.plain = compared.plain.max(plain_speed);
+        compared.same_text &= tokens == plain_tokens;
+        compared.runs += 1;
+    }
+    Ok(compared)
+}
+
+/// Tokens per second and the tokens, from a fresh engine: what an earlier run left in a cache helps nobody.
+fn timed(
+    args: &GenerateArgs,
+    parts: &Parts,
+    prompt: &[TokenId],
+    options: &SessionOptions,
+) -> Result<(f64, Vec<TokenId>), Failure> {
+    let mut engine = parts::engine(&parts.expert, &parts.drafter, &args.parts, args.draft_length)?;
+    let mut session = engine.session(prompt, options)?;
+    for step in &mut session {
+        step?;
+    }
+    Ok((session.stats().tokens_per_second().unwrap_or(0.0), session.generated().to_vec()))
+}
+
+fn print_json(
+    args: &GenerateArgs,
+    prompt: &[TokenId],
+    result: &Generation,
+    compared: Option<&Compared>,
+    parts: &Parts,
+) -> Result<(), Failure> {
+    let tokens: Vec<_> = result
+        .tokens
+        .iter()
+        .map(|token| json!({ "id": token.id, "text": token.text, "provenance": provenance(token.provenance) }))
+        .collect();
+    let mut object = json!({
+        "text": parts.expert.tokenizer().map(|_| &result.text),
+        "prompt_tokens": prompt,
+        "tokens": tokens,
+        "finish": json::finish(result.finish.as_ref()),
+        "expert": args.parts.expert,
+        "drafter": parts.drafter.name(),
+        "rule": args.parts.rule,
+        "draft_length": args.draft_length,
+        "seed": args.sampling.seed,
+        "stats": StatsJson::from(&result.stats),
+    });
+    if let Some(compared) = compared {
+        object["compare"] = json!({
+            "speedup": compared.speedup(),
+            "tokens_per_second": compared.drafted,
+            "tokens_per_second_without_drafts": compared.plain,
+            "same_text": compared.same_text,
+            "runs": compared.runs,
+        });
+    }
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, &object)?;
+    Ok(writeln!(out)?)
+}
+
+fn provenance(provenance: Provenance) -> &'static str {
+    match provenance {
+        Provenance::Drafted => "drafted",
+        Provenance::Replacement => "replacement",
+        Provenance::Bonus => "bonus",
+    }
+}

@@ -1,0 +1,110 @@
+//! Statistics in JSON, under the names of this project and under those other tools read.
+
+use drafthorse::{Finish, Stats};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+#[derive(Serialize)]
+pub(crate) struct StatsJson {
+    rounds: u64,
+    drafted: u64,
+    examined: u64,
+    accepted: u64,
+    emitted: u64,
+    replaced: u64,
+    bonus: u64,
+    acceptance_rate: Option<f64>,
+    draft_yield: Option<f64>,
+    tokens_per_expert_pass: Option<f64>,
+    tokens_per_second: Option<f64>,
+    prompt_seconds: f64,
+    draft_seconds: f64,
+    verify_seconds: f64,
+    other_seconds: f64,
+    /// The counters of vLLM, which llama.cpp and several load generators read too.
+    metrics: Metrics,
+}
+
+#[derive(Serialize)]
+struct Metrics {
+    spec_decode_num_drafts: u64,
+    spec_decode_num_draft_tokens: u64,
+    spec_decode_num_accepted_tokens: u64,
+    spec_decode_num_accepted_tokens_per_pos: Vec<u64>,
+}
+
+impl From<&Stats> for StatsJson {
+    fn from(stats: &Stats) -> Self {
+        Self {
+            rounds: stats.rounds,
+            drafted: stats.drafted,
+            examined: stats.examined,
+            accepted: stats.accepted,
+            emitted: stats.emitted,
+            replaced: stats.replaced,
+            bonus: stats.bonus,
+            acceptance_rate: stats.acceptance_rate(),
+            draft_yield: stats.draft_yield(),
+            tokens_per_expert_pass: stats.tokens_per_expert_pass(),
+            tokens_per_second: stats.tokens_per_second(),
+            prompt_seconds: stats.prompt_time.as_secs_f64(),
+            draft_seconds: stats.draft_time.as_secs_f64(),
+            verify_seconds: stats.verify_time.as_secs_f64(),
+            other_seconds: stats.other_time.as_secs_f64(),
+            metrics: Metrics {
+                spec_decode_num_drafts: stats.rounds_with_draft,
+                spec_decode_num_draft_tokens: stats.drafted,
+                spec_decode_num_accepted_tokens: stats.accepted,
+                spec_decode_num_accepted_tokens_per_pos: stats.accepted_at.clone(),
+            },
+        }
+    }
+}
+
+/// Why a text ended, as a word and what it was.
+pub(crate) fn finish(finish: Option<&Finish>) -> BTreeMap<&'static str, String> {
+    let (reason, detail) = match finish {
+        None => ("interrupted", None),
+        Some(Finish::StopToken(token)) => ("stop_token", Some(token.to_string())),
+        Some(Finish::StopString(text)) => ("stop_string", Some(text.clone())),
+        Some(Finish::MaxTokens) => ("max_tokens", None),
+        Some(Finish::ContextEnd) => ("context_end", None),
+        Some(_) => ("other", None),
+    };
+    let mut map = BTreeMap::from([("reason", reason.to_owned())]);
+    map.extend(detail.map(|detail| ("detail", detail)));
+    map
+}
+
+/// Where and how something was measured.
+#[derive(Serialize)]
+pub(crate) struct Machine {
+    version: &'static str,
+    command: Vec<String>,
+    os: &'static str,
+    architecture: &'static str,
+    cpu: Option<String>,
+    threads: usize,
+    device: String,
+}
+
+impl Machine {
+    pub(crate) fn new(device: String) -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            command: std::env::args().collect(),
+            os: std::env::consts::OS,
+            architecture: std::env::consts::ARCH,
+            cpu: cpu_name(),
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            device,
+        }
+    }
+}
+
+/// The processor's name, where the system has a file that says it.
+fn cpu_name() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("model name"))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}

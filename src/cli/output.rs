@@ -1,0 +1,54 @@
+//! What users read: statistics and tables.
+
+use comfy_table::{CellAlignment, Table, presets};
+use drafthorse::Stats;
+use std::time::Duration;
+
+/// The numbers of a generation in one line.
+pub(crate) fn statistics(stats: &Stats, drafter: &str) -> String {
+    let mut parts = vec![format!("{} tokens", stats.emitted)];
+    if let Some(rate) = stats.acceptance_rate() {
+        parts.push(format!(
+            "drafter {drafter}: acceptance rate {rate:.2} ({} of {} examined, {} drafted)",
+            stats.accepted, stats.examined, stats.drafted
+        ));
+    } else {
+        parts.push(format!("drafter {drafter}: nothing drafted"));
+    }
+    if let Some(tokens) = stats.tokens_per_expert_pass() {
+        parts.push(format!("{tokens:.2} tokens per expert pass"));
+    }
+    if let Some(speed) = stats.tokens_per_second() {
+        parts.push(format!("{speed:.0} tokens/s"));
+    }
+    let whole = stats.decode_time().as_secs_f64();
+    if whole > 0.0 {
+        let share = |time: Duration| 100.0 * time.as_secs_f64() / whole;
+        parts.push(format!(
+            "time {:.0} % drafting, {:.0} % verifying, {:.0} % rest",
+            share(stats.draft_time),
+            share(stats.verify_time),
+            share(stats.other_time)
+        ));
+    }
+    parts.push(format!("prompt read in {:.0} ms", stats.prompt_time.as_secs_f64() * 1e3));
+    parts.join(" | ")
+}
+
+/// A plain table; numbers in all columns but the first few look best right-aligned, text left.
+pub(crate) fn table<const N: usize>(
+    header: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header).add_rows(rows);
+    table
+}
+
+/// The same with the columns from `first` on right-aligned.
+pub(crate) fn numbers(mut table: Table, first: usize) -> Table {
+    for column in table.column_iter_mut().skip(first) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}

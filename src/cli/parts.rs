@@ -1,0 +1,113 @@
+//! Models and drafters by name.
+
+use super::{args::PartArgs, failure::Failure};
+use drafthorse::{
+    Drafter, Engine, ModelDrafter, NgramDrafter, NoDrafter, Transformer, WeightType, demo,
+    model::LoadedDevice,
+    open_device,
+    verifier::rule,
+};
+use std::{path::Path, sync::Arc};
+
+/// What was opened for a command.
+pub(crate) struct Parts {
+    pub(crate) expert: Arc<Transformer>,
+    pub(crate) drafter: DrafterPart,
+}
+
+/// A drafter that can be made as often as it is needed.
+#[derive(Clone)]
+pub(crate) enum DrafterPart {
+    None,
+    Ngram(NgramDrafter),
+    Model { name: String, model: Arc<Transformer> },
+}
+
+impl DrafterPart {
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::None => "none",
+            Self::Ngram(_) => "ngram",
+            Self::Model { name, .. } => name,
+        }
+    }
+
+    pub(crate) fn make(&self) -> Box<dyn Drafter> {
+        match self {
+            Self::None => Box::new(NoDrafter),
+            Self::Ngram(drafter) => Box::new(*drafter),
+            Self::Model { name, model } => Box::new(ModelDrafter::new(model.clone()).named(name.as_str())),
+        }
+    }
+}
+
+/// Opens the expert.
+pub(crate) fn expert(args: &PartArgs) -> Result<Arc<Transformer>, Failure> {
+    let device = open_device(args.device)?;
+    model(&args.expert, &device, args.dtype.into(), demo::expert)
+}
+
+/// Opens a drafter: a folder, `demo`, `ngram` or `none`.
+pub(crate) fn drafter(name: &str, args: &PartArgs) -> Result<DrafterPart, Failure> {
+    match name {
+        "none" => Ok(DrafterPart::None),
+        "ngram" => {
+            let (min, max) = (args.ngram_min, args.ngram_max);
+            NgramDrafter::new(min, max).map(DrafterPart::Ngram).ok_or_else(|| {
+                Failure::new(format!("--ngram-min {min} and --ngram-max {max}: 1 <= min <= max is needed"))
+            })
+        }
+        _ => {
+            let device = open_device(args.draft_device.unwrap_or(args.device))?;
+            let model = model(name, &device, args.dtype.into(), demo::drafter)?;
+            let short = Path::new(name).file_name().map_or(name.into(), |name| name.to_string_lossy());
+            Ok(DrafterPart::Model { name: short.into_owned(), model })
+        }
+    }
+}
+
+/// The drafter that goes with an expert when none is named.
+pub(crate) fn default_drafter(args: &PartArgs) -> &'static str {
+    if args.expert == "demo" { "demo" } else { "ngram" }
+}
+
+type OpenDemo = fn(&LoadedDevice, WeightType) -> Result<Arc<Transformer>, drafthorse::ModelError>;
+
+fn model(name: &str, device: &LoadedDevice, weights: WeightType, demo: OpenDemo) -> Result<Arc<Transformer>, Failure> {
+    if name == "demo" {
+        return Ok(demo(device, weights)?);
+    }
+    let folder = Path::new(name);
+    if !folder.is_dir() {
+        return Err(Failure::new(format!(
+            "`{name}` is not a folder; name a Hugging Face folder with config.json and model.safetensors, or `demo`"
+        )));
+    }
+    Ok(Arc::new(Transformer::open(folder, device, weights)?))
+}
+
+impl Parts {
+    pub(crate) fn open(args: &PartArgs, drafter_name: Option<&str>) -> Result<Self, Failure> {
+        let expert = expert(args)?;
+        let drafter = drafter(drafter_name.unwrap_or_else(|| default_drafter(args)), args)?;
+        Ok(Self { expert, drafter })
+    }
+}
+
+/// An engine over these parts.
+pub(crate) fn engine(
+    expert: &Arc<Transformer>,
+    drafter: &DrafterPart,
+    args: &PartArgs,
+    draft_length: usize,
+) -> Result<Engine, Failure> {
+    let Some(rule) = rule(&args.rule) else {
+        return Err(Failure::new(format!("there is no rule `{}`", args.rule)));
+    };
+    let mut builder =
+        Engine::builder().expert(expert.clone()).drafter(drafter.make()).rule(rule).draft_length(draft_length);
+    if let Some(tokenizer) = expert.tokenizer() {
+        builder = builder.detokenizer(tokenizer.clone());
+    }
+    Ok(builder.build()?)
+}

@@ -1,0 +1,62 @@
+//! The demo pair: a small expert and a smaller drafter that are part of the program.
+//!
+//! They were trained for this project on public-domain novels, arithmetic problems, Rust texts and
+//! Python code (`assets/README.md`) and share one tokenizer. They are small enough to try everything
+//! with, on any machine, without a download.
+
+use drafthorse_model::{
+    EmbeddedModel, LoadedDevice, ModelConfig, ModelError, Tokenizer, Transformer, WeightType,
+};
+use std::sync::Arc;
+
+const TOKENIZER: &[u8] = include_bytes!("../assets/demo/tokenizer.json");
+
+const EXPERT: EmbeddedModel = EmbeddedModel {
+    name: "demo expert",
+    config: include_str!("../assets/demo/expert/config.json"),
+    tokenizer: TOKENIZER,
+    weights: include_bytes!("../assets/demo/expert/model.safetensors"),
+};
+
+const DRAFTER: EmbeddedModel = EmbeddedModel {
+    name: "demo drafter",
+    config: include_str!("../assets/demo/drafter/config.json"),
+    tokenizer: TOKENIZER,
+    weights: include_bytes!("../assets/demo/drafter/model.safetensors"),
+};
+
+/// The expert: 5.4 M parameters.
+///
+/// # Errors
+///
+/// The device fails.
+pub fn expert(device: &LoadedDevice, weights: WeightType) -> Result<Arc<Transformer>, ModelError> {
+    Transformer::embedded(&EXPERT, device, weights).map(Arc::new)
+}
+
+/// The drafter: 0.9 M parameters.
+///
+/// # Errors
+///
+/// The device fails.
+pub fn drafter(device: &LoadedDevice, weights: WeightType) -> Result<Arc<Transformer>, ModelError> {
+    Transformer::embedded(&DRAFTER, device, weights).map(Arc::new)
+}
+
+/// Configuration and tokenizer of the expert, without its weights.
+///
+/// # Errors
+///
+/// None in a program that was built whole.
+pub fn expert_facts() -> Result<(ModelConfig, Tokenizer), ModelError> {
+    EXPERT.facts()
+}
+
+/// Configuration and tokenizer of the drafter, without its weights.
+///
+/// # Errors
+///
+/// None in a program that was built whole.
+pub fn drafter_facts() -> Result<(ModelConfig, Tokenizer), ModelError> {
+    DRAFTER.facts()
+}

@@ -1,0 +1,407 @@
+//! The law of whole texts, exact to within rounding.
+//!
+//! On tiny models every outcome of the engine's draws is walked, so no sampling noise can hide a mistake.
+//! The same comparison is given procedures that are wrong, and must reject each.
+
+mod common;
+
+use common::{AlwaysAccept, Fixed, generate};
+use drafthorse::{
+    AcceptanceRule, Drafter, Engine, ExactMatch, Lossless, ModelDrafter, ModelError, NgramDrafter, NoDrafter,
+    SamplingOptions, SessionOptions, TableModel, TokenId,
+    drafter::DraftRequest,
+    logits::{
+        Context, Draws, Origin, Probs, Proposal, Purpose, Sampler, Scores, Verdict,
+        exact::{distance, outcomes},
+    },
+};
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
+
+type Law = HashMap<Vec<TokenId>, f64>;
+
+/// Repeats itself, so that the n-gram drafter has something to say from the beginning.
+const PROMPT: [TokenId; 4] = [0, 1, 0, 1];
+
+type MakeDrafter = fn(&Arc<TableModel>, usize) -> Box<dyn Drafter>;
+
+const DRAFTERS: &[(&str, MakeDrafter)] = &[
+    ("another model", |_, vocab| Box::new(ModelDrafter::new(Arc::new(TableModel::random(vocab, 2.0, 7))))),
+    ("the expert itself", |expert, _| Box::new(ModelDrafter::new(expert.clone()))),
+    ("ngram", |_, _| Box::new(NgramDrafter::new(1, 2).unwrap())),
+    ("a fixed token", |_, _| Box::new(Fixed(1))),
+    ("none", |_, _| Box::new(NoDrafter)),
+];
+
+fn rules() -> [Arc<dyn AcceptanceRule>; 2] {
+    [Arc::new(Lossless), Arc::new(ExactMatch)]
+}
+
+fn at(temperature: f32) -> SamplingOptions {
+    SamplingOptions { temperature, ..Default::default() }
+}
+
+fn samplings() -> Vec<SamplingOptions> {
+    let penalties = SamplingOptions {
+        repetition_penalty: 1.5,
+        presence_penalty: 0.25,
+        frequency_penalty: 0.5,
+        ..at(1.0)
+    };
+    vec![
+        at(0.0),
+        at(0.7),
+        at(1.0),
+        at(1.3),
+        SamplingOptions { top_k: 2, ..at(0.7) },
+        SamplingOptions { top_p: 0.7, ..at(1.0) },
+        SamplingOptions { min_p: 0.3, ..at(1.3) },
+        SamplingOptions { top_k: 3, top_p: 0.8, min_p: 0.1, ..penalties.clone() },
+        SamplingOptions { temperature: 0.7, ..penalties },
+    ]
+}
+
+fn options(sampling: SamplingOptions, max_tokens: usize) -> SessionOptions {
+    SessionOptions { sampling, max_tokens, ..Default::default() }
+}
+
+fn expert(vocab: usize) -> Arc<TableModel> {
+    Arc::new(TableModel::random(vocab, 1.5, 3))
+}
+
+/// The law of the next token on paper. The row is f32, as rows are, until its temperature is applied;
+/// all that follows is f64 and written down from the definitions.
+fn next_law(model: &TableModel, sequence: &[TokenId], sampling: &SamplingOptions) -> Vec<f64> {
+    let mut row = model.row(sequence).to_vec();
+    for (token, logit) in (0..).zip(&mut row) {
+        if sequence.contains(&token) {
+            let penalty = sampling.repetition_penalty;
+            *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
+        }
+        let count = sequence[PROMPT.len()..].iter().filter(|&&t| t == token).count();
+        if count > 0 {
+            *logit -= sampling.presence_penalty + sampling.frequency_penalty * count as f32;
+        }
+    }
+    let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let weight = |x: f32| match sampling.temperature {
+        0.0 => f64::from(u8::from(x == max)),
+        1.0 => (f64::from(x) - f64::from(max)).exp(),
+        t => f64::from((x - max) / t).exp(),
+    };
+    let law = kept(row.into_iter().map(weight).collect(), |_| 0.0);
+    let law = kept(law, |sorted| match sampling.top_k {
+        0 => 0.0,
+        k => sorted[k.min(sorted.len()) - 1],
+    });
+    let law = kept(law, |sorted| {
+        let reached = (1..sorted.len()).find(|&n| sorted[..n].iter().sum::<f64>() >= sampling.top_p);
+        reached.map_or(0.0, |n| sorted[n - 1])
+    });
+    kept(law, |sorted| sampling.min_p * sorted[0])
+}
+
+/// What is at least as probable as a threshold, normalized. The threshold sees the law sorted downwards.
+fn kept(law: Vec<f64>, threshold: impl Fn(&[f64]) -> f64) -> Vec<f64> {
+    let mut sorted = law.clone();
+    sorted.sort_by(|a, b| b.total_cmp(a));
+    let threshold = threshold(&sorted);
+    let law: Vec<f64> = law.into_iter().map(|p| if p >= threshold { p } else { 0.0 }).collect();
+    let sum: f64 = law.iter().sum();
+    law.into_iter().map(|p| p / sum).collect()
+}
+
+/// The law of the text on paper: the product of the expert's laws, up to a stop token or the length.
+fn on_paper(expert: &TableModel, options: &SessionOptions) -> Law {
+    let mut law = Law::new();
+    let mut open = vec![(PROMPT.to_vec(), 1.0)];
+    while let Some((sequence, probability)) = open.pop() {
+        let text = &sequence[PROMPT.len()..];
+        if text.len() == options.max_tokens || text.last().is_some_and(|t| options.stop_tokens.contains(t)) {
+            law.insert(text.to_vec(), probability);
+            continue;
+        }
+        for (token, p) in (0..).zip(next_law(expert, &sequence, &options.sampling)) {
+            if p > 0.0 {
+                open.push(([&sequence[..], &[token]].concat(), probability * p));
+            }
+        }
+    }
+    law
+}
+
+/// The law of the text as the engine draws it.
+fn of_engine(engine: &mut Engine, options: &SessionOptions) -> Law {
+    outcomes(|draws| {
+        let session = engine.session_with(&PROMPT, options, draws).unwrap();
+        session.flat_map(|step| step.unwrap().tokens).map(|token| token.id).collect()
+    })
+}
+
+fn engine(
+    expert: &Arc<TableModel>,
+    drafter: impl Drafter + 'static,
+    rule: Arc<dyn AcceptanceRule>,
+) -> Engine {
+    Engine::builder().expert(expert.clone()).drafter(drafter).rule(rule).build().unwrap()
+}
+
+/// Compares engine and paper for every rule, drafter and draft length, which so have one law among them.
+fn all_agree(vocab: usize, options: &SessionOptions) {
+    let expert = expert(vocab);
+    let paper = on_paper(&expert, options);
+    assert!((paper.values().sum::<f64>() - 1.0).abs() < 1e-12);
+    for (name, drafter) in DRAFTERS {
+        for rule in rules() {
+            let mut engine = engine(&expert, drafter(&expert, vocab), rule.clone());
+            for k in 0..=4 {
+                let options = SessionOptions { draft_length: Some(k), ..options.clone() };
+                let difference = distance(&of_engine(&mut engine, &options), &paper);
+                assert!(difference < 1e-9, "{}, {name}, k = {k}, {options:?}: {difference}", rule.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_text_of_two_tokens_to_choose_from_follows_the_expert() {
+    samplings().into_iter().for_each(|sampling| all_agree(2, &options(sampling, 5)));
+}
+
+#[test]
+fn a_text_of_three_tokens_to_choose_from_follows_the_expert() {
+    samplings().into_iter().for_each(|sampling| all_agree(3, &options(sampling, 4)));
+}
+
+#[test]
+fn a_text_of_four_tokens_to_choose_from_follows_the_expert() {
+    samplings().into_iter().for_each(|sampling| all_agree(4, &options(sampling, 3)));
+}
+
+/// With one token left nothing is drafted, with two one token, whatever the draft length.
+#[test]
+fn short_texts_follow_the_expert() {
+    (1..=3).for_each(|max_tokens| all_agree(3, &options(at(0.7), max_tokens)));
+}
+
+#[test]
+fn texts_with_a_stop_token_follow_the_expert() {
+    for sampling in [at(1.0), SamplingOptions { repetition_penalty: 1.5, top_p: 0.9, ..at(0.7) }] {
+        let options = SessionOptions { stop_tokens: vec![2], ..options(sampling, 4) };
+        let lengths: Vec<usize> = on_paper(&expert(3), &options).keys().map(Vec::len).collect();
+        assert!((1..=4).all(|length| lengths.contains(&length)), "texts end everywhere: {lengths:?}");
+        all_agree(3, &options);
+    }
+}
+
+/// An option without effect would be tested by nothing.
+#[test]
+fn every_sampling_option_changes_the_law() {
+    for vocab in [3, 4] {
+        let expert = expert(vocab);
+        let laws: Vec<Law> = samplings().into_iter().map(|s| on_paper(&expert, &options(s, 3))).collect();
+        for (i, a) in laws.iter().enumerate() {
+            assert!(laws[..i].iter().all(|b| distance(a, b) > 1e-3), "sampling {i} of {vocab} tokens");
+        }
+    }
+}
+
+type Judge = fn(&Proposal, &[Scores], usize, &mut dyn Draws) -> Verdict;
+
+/// A rule that says it is lossless and is not.
+struct Wrong(&'static str, Judge);
+
+impl AcceptanceRule for Wrong {
+    fn name(&self) -> &'static str {
+        self.0
+    }
+
+    fn target<'a>(&self, _draft: &'a Scores, expert: &'a Scores) -> Cow<'a, Probs> {
+        Cow::Borrowed(expert.probs())
+    }
+
+    fn needs_draft_after(&self) -> bool {
+        true
+    }
+
+    fn judge(
+        &self,
+        proposal: &Proposal,
+        expert: &[Scores],
+        position: usize,
+        draws: &mut dyn Draws,
+    ) -> Verdict {
+        self.1(proposal, expert, position, draws)
+    }
+}
+
+/// The right verdict with a bonus from another law.
+fn with_bonus(
+    law: &Probs,
+    (proposal, expert): (&Proposal, &[Scores]),
+    position: usize,
+    draws: &mut dyn Draws,
+) -> Verdict {
+    let right = Lossless.judge(proposal, expert, position, draws);
+    if right.origin == Origin::Replacement {
+        return right;
+    }
+    Verdict { next: draws.pick(position + right.accepted, Purpose::Draft, law), ..right }
+}
+
+fn replaces_from_expert(
+    proposal: &Proposal,
+    expert: &[Scores],
+    position: usize,
+    draws: &mut dyn Draws,
+) -> Verdict {
+    let right = Lossless.judge(proposal, expert, position, draws);
+    if right.origin == Origin::Bonus {
+        return right;
+    }
+    let law = expert[right.accepted].probs();
+    Verdict { next: draws.pick(position + right.accepted, Purpose::Replacement, law), ..right }
+}
+
+const WRONG_RULES: &[(&str, Judge)] = &[
+    ("a replacement from p instead of the residual", replaces_from_expert),
+    ("a bonus from q", |proposal, expert, position, draws| {
+        let law = proposal.scores[proposal.tokens.len()].probs();
+        with_bonus(law, (proposal, expert), position, draws)
+    }),
+    ("a bonus from the row before its own", |proposal, expert, position, draws| {
+        let law = expert[proposal.tokens.len().saturating_sub(1)].probs();
+        with_bonus(law, (proposal, expert), position, draws)
+    }),
+    ("nothing refused", |proposal, expert, position, draws| {
+        AlwaysAccept.judge(proposal, expert, position, draws)
+    }),
+];
+
+/// A drafter that breaks its contract where no check can see it.
+struct Dishonest {
+    model: Arc<TableModel>,
+    /// Draws at temperature 1, whatever it hands over.
+    hot: bool,
+    /// Keeps to itself what it does not like.
+    choosy: bool,
+}
+
+impl Drafter for Dishonest {
+    fn name(&self) -> &'static str {
+        "dishonest"
+    }
+
+    fn propose(
+        &mut self,
+        sequence: &[TokenId],
+        request: &DraftRequest<'_>,
+        draws: &mut dyn Draws,
+    ) -> Result<Proposal, ModelError> {
+        let (mut proposal, mut sequence) = (Proposal::empty(), sequence.to_vec());
+        for _ in 0..request.max {
+            let context = Context::new(&sequence, request.prompt);
+            let score = |sampler: &Sampler| sampler.scores(&context, self.model.row(&sequence));
+            let said = score(request.sampler)?;
+            let meant = if self.hot { score(&Sampler::new(&at(1.0))?)? } else { said.clone() };
+            let token = draws.pick(sequence.len(), Purpose::Draft, meant.probs());
+            if self.choosy && token == 0 {
+                break;
+            }
+            proposal.tokens.push(token);
+            proposal.scores.push(said);
+            sequence.push(token);
+        }
+        Ok(proposal)
+    }
+}
+
+/// How far the text of a drafter and a rule is from the expert's, in the comparison used above.
+fn error_of(drafter: impl Drafter + 'static, rule: impl AcceptanceRule + 'static) -> f64 {
+    let (expert, options) = (expert(3), SessionOptions { draft_length: Some(2), ..options(at(0.7), 4) });
+    let mut engine = engine(&expert, drafter, Arc::new(rule));
+    distance(&of_engine(&mut engine, &options), &on_paper(&expert, &options))
+}
+
+fn other_model() -> Arc<TableModel> {
+    Arc::new(TableModel::random(3, 2.0, 7))
+}
+
+#[test]
+fn wrong_rules_are_rejected() {
+    let right: Judge = |proposal, expert, position, draws| Lossless.judge(proposal, expert, position, draws);
+    let drafter = || ModelDrafter::new(other_model());
+    assert!(error_of(drafter(), Wrong("right", right)) < 1e-9, "the harness itself does no harm");
+    for (name, judge) in WRONG_RULES {
+        let error = error_of(drafter(), Wrong(name, *judge));
+        assert!(error > 1e-3, "{name} is not seen: {error}");
+    }
+}
+
+#[test]
+fn wrong_drafters_are_rejected() {
+    let drafter = |hot, choosy| Dishonest { model: other_model(), hot, choosy };
+    assert!(error_of(drafter(false, false), Lossless) < 1e-9, "the harness itself does no harm");
+    let hot = error_of(drafter(true, false), Lossless);
+    assert!(hot > 1e-3, "scores of another temperature than the one drawn at are not seen: {hot}");
+    let choosy = error_of(drafter(false, true), Lossless);
+    assert!(choosy > 1e-3, "a drafter that chooses what to propose by its token is not seen: {choosy}");
+}
+
+/// In one round of `k` drafted tokens: how many are accepted, and how many tokens the text gains.
+fn first_round(engine: &mut Engine, k: usize) -> HashMap<(usize, usize), f64> {
+    let options = SessionOptions { draft_length: Some(k), ..options(at(1.0), k + 1) };
+    outcomes(|draws| {
+        let step = engine.session_with(&PROMPT, &options, draws).unwrap().next().unwrap().unwrap();
+        (step.accepted, step.tokens.len())
+    })
+}
+
+/// Where every position is alike, lengths are geometric: Leviathan et al., 2023, equation 1.
+#[test]
+fn accepted_lengths_are_geometric() {
+    let everywhere = |row: [f32; 3]| Arc::new(TableModel::from_fn(3, move |_| row.to_vec()));
+    let (expert, draft) = (everywhere([0.3, -0.5, 1.1]), everywhere([1.0, 0.2, -0.4]));
+    let [p, q] = [&expert, &draft].map(|model| next_law(model, &PROMPT, &at(1.0)));
+    let overlap: f64 = p.iter().zip(&q).map(|(p, q)| p.min(*q)).sum();
+    let coincidence: f64 = p.iter().zip(&q).map(|(p, q)| p * q).sum();
+    for (rule, a) in rules().into_iter().zip([overlap, coincidence]) {
+        let mut engine = engine(&expert, ModelDrafter::new(draft.clone()), rule.clone());
+        for k in 0..=4 {
+            let law = first_round(&mut engine, k);
+            for i in 0..=k {
+                let at_least: f64 = law.iter().filter(|((n, _), _)| *n >= i).map(|(_, p)| p).sum();
+                assert!((at_least - a.powi(i as i32)).abs() < 1e-9, "{}, k = {k}, i = {i}", rule.name());
+            }
+            let tokens: f64 = law.iter().map(|((_, tokens), p)| *tokens as f64 * p).sum();
+            let expected = (1.0 - a.powi(k as i32 + 1)) / (1.0 - a);
+            assert!((tokens - expected).abs() < 1e-9, "{}, k = {k}: {tokens}", rule.name());
+        }
+    }
+    let mut wrong = engine(&expert, ModelDrafter::new(draft), Arc::new(AlwaysAccept));
+    assert!((first_round(&mut wrong, 2)[&(2, 3)] - overlap.powi(2)).abs() > 1e-3);
+}
+
+/// The seeds of 200 for which speculation changes the text.
+fn seeds_that_differ(rule: &Arc<dyn AcceptanceRule>, drafter: MakeDrafter, k: usize) -> Vec<u64> {
+    let expert = expert(4);
+    let mut plain = engine(&expert, NoDrafter, rule.clone());
+    let mut speculative = engine(&expert, drafter(&expert, 4), rule.clone());
+    let differs = |seed: &u64| {
+        let sampling = SamplingOptions { frequency_penalty: 0.25, min_p: 0.05, ..at(1.0) };
+        let options = SessionOptions { seed: *seed, draft_length: Some(k), ..options(sampling, 20) };
+        generate(&mut plain, &PROMPT, &options) != generate(&mut speculative, &PROMPT, &options)
+    };
+    (0..200).filter(differs).collect()
+}
+
+/// Exact match promises more than a law: the very same text.
+#[test]
+fn exact_match_gives_one_text_a_seed() {
+    let [lossless, exact_match] = rules();
+    for (name, drafter) in DRAFTERS {
+        for k in [0, 1, 2, 3, 5, 8] {
+            assert_eq!(seeds_that_differ(&exact_match, *drafter, k), [0; 0], "{name}, k = {k}");
+        }
+    }
+    assert!(!seeds_that_differ(&lossless, DRAFTERS[0].1, 3).is_empty(), "lossless promises the law only");
+}
