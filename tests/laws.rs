@@ -2,6 +2,7 @@
 //!
 //! On tiny models every outcome of the engine's draws is walked, so no sampling noise can hide a mistake.
 //! The same comparison is given procedures that are wrong, and must reject each.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 
@@ -162,19 +163,25 @@ fn all_agree(vocab: usize, options: &SessionOptions) {
     }
 }
 
+fn every_sampling_agrees(vocab: usize, tokens: usize) {
+    for sampling in samplings() {
+        all_agree(vocab, &options(sampling, tokens));
+    }
+}
+
 #[test]
 fn a_text_of_two_tokens_to_choose_from_follows_the_expert() {
-    samplings().into_iter().for_each(|sampling| all_agree(2, &options(sampling, 5)));
+    every_sampling_agrees(2, 5);
 }
 
 #[test]
 fn a_text_of_three_tokens_to_choose_from_follows_the_expert() {
-    samplings().into_iter().for_each(|sampling| all_agree(3, &options(sampling, 4)));
+    every_sampling_agrees(3, 4);
 }
 
 #[test]
 fn a_text_of_four_tokens_to_choose_from_follows_the_expert() {
-    samplings().into_iter().for_each(|sampling| all_agree(4, &options(sampling, 3)));
+    every_sampling_agrees(4, 3);
 }
 
 /// With one token left nothing is drafted, with two one token, whatever the draft length.
@@ -205,10 +212,17 @@ fn every_sampling_option_changes_the_law() {
     }
 }
 
-type Judge = fn(&Proposal, &[Scores], usize, &mut dyn Draws) -> Verdict;
+/// A rule that is lossless but for the tokens of one origin, which come from another law.
+struct Wrong(&'static str, Origin, LawAt);
 
-/// A rule that says it is lossless and is not.
-struct Wrong(&'static str, Judge);
+/// The law after `n` accepted tokens, of what drafter and expert say.
+type LawAt = for<'a> fn(proposal: &'a Proposal, expert: &'a [Scores], n: usize) -> &'a Probs;
+
+const WRONG_RULES: [(&str, Origin, LawAt); 3] = [
+    ("replacements from p, not the residual", Origin::Replacement, |_, expert, n| expert[n].probs()),
+    ("bonus from q", Origin::Bonus, |proposal, _, n| proposal.scores[n].probs()),
+    ("bonus from the row before its own", Origin::Bonus, |_, expert, n| expert[n.saturating_sub(1)].probs()),
+];
 
 impl AcceptanceRule for Wrong {
     fn name(&self) -> &'static str {
@@ -223,59 +237,16 @@ impl AcceptanceRule for Wrong {
         true
     }
 
-    fn judge(
-        &self,
-        proposal: &Proposal,
-        expert: &[Scores],
-        position: usize,
-        draws: &mut dyn Draws,
-    ) -> Verdict {
-        self.1(proposal, expert, position, draws)
+    fn judge(&self, draft: &Proposal, expert: &[Scores], position: usize, draws: &mut dyn Draws) -> Verdict {
+        let Self(_, origin, law) = self;
+        let right = Lossless.judge(draft, expert, position, draws);
+        if right.origin != *origin {
+            return right;
+        }
+        let next = draws.pick(position + right.accepted, Purpose::Draft, law(draft, expert, right.accepted));
+        Verdict { next, ..right }
     }
 }
-
-/// The right verdict with a bonus from another law.
-fn with_bonus(
-    law: &Probs,
-    (proposal, expert): (&Proposal, &[Scores]),
-    position: usize,
-    draws: &mut dyn Draws,
-) -> Verdict {
-    let right = Lossless.judge(proposal, expert, position, draws);
-    if right.origin == Origin::Replacement {
-        return right;
-    }
-    Verdict { next: draws.pick(position + right.accepted, Purpose::Draft, law), ..right }
-}
-
-fn replaces_from_expert(
-    proposal: &Proposal,
-    expert: &[Scores],
-    position: usize,
-    draws: &mut dyn Draws,
-) -> Verdict {
-    let right = Lossless.judge(proposal, expert, position, draws);
-    if right.origin == Origin::Bonus {
-        return right;
-    }
-    let law = expert[right.accepted].probs();
-    Verdict { next: draws.pick(position + right.accepted, Purpose::Replacement, law), ..right }
-}
-
-const WRONG_RULES: &[(&str, Judge)] = &[
-    ("a replacement from p instead of the residual", replaces_from_expert),
-    ("a bonus from q", |proposal, expert, position, draws| {
-        let law = proposal.scores[proposal.tokens.len()].probs();
-        with_bonus(law, (proposal, expert), position, draws)
-    }),
-    ("a bonus from the row before its own", |proposal, expert, position, draws| {
-        let law = expert[proposal.tokens.len().saturating_sub(1)].probs();
-        with_bonus(law, (proposal, expert), position, draws)
-    }),
-    ("nothing refused", |proposal, expert, position, draws| {
-        AlwaysAccept.judge(proposal, expert, position, draws)
-    }),
-];
 
 /// A drafter that breaks its contract where no check can see it.
 struct Dishonest {
@@ -328,13 +299,15 @@ fn other_model() -> Arc<TableModel> {
 
 #[test]
 fn wrong_rules_are_rejected() {
-    let right: Judge = |proposal, expert, position, draws| Lossless.judge(proposal, expert, position, draws);
     let drafter = || ModelDrafter::new(other_model());
-    assert!(error_of(drafter(), Wrong("right", right)) < 1e-9, "the harness itself does no harm");
-    for (name, judge) in WRONG_RULES {
-        let error = error_of(drafter(), Wrong(name, *judge));
+    let right = Wrong("bonus from p", Origin::Bonus, |_, expert, n| expert[n].probs());
+    assert!(error_of(drafter(), right) < 1e-9, "the harness itself does no harm");
+    for (name, origin, law) in WRONG_RULES {
+        let error = error_of(drafter(), Wrong(name, origin, law));
         assert!(error > 1e-3, "{name} is not seen: {error}");
     }
+    let error = error_of(drafter(), AlwaysAccept);
+    assert!(error > 1e-3, "a rule that refuses nothing is not seen: {error}");
 }
 
 #[test]
@@ -342,9 +315,9 @@ fn wrong_drafters_are_rejected() {
     let drafter = |hot, choosy| Dishonest { model: other_model(), hot, choosy };
     assert!(error_of(drafter(false, false), Lossless) < 1e-9, "the harness itself does no harm");
     let hot = error_of(drafter(true, false), Lossless);
-    assert!(hot > 1e-3, "scores of another temperature than the one drawn at are not seen: {hot}");
+    assert!(hot > 1e-3, "scores other than those drawn from are not seen: {hot}");
     let choosy = error_of(drafter(false, true), Lossless);
-    assert!(choosy > 1e-3, "a drafter that chooses what to propose by its token is not seen: {choosy}");
+    assert!(choosy > 1e-3, "a proposal that depends on its token is not seen: {choosy}");
 }
 
 /// In one round of `k` drafted tokens: how many are accepted, and how many tokens the text gains.
@@ -366,14 +339,15 @@ fn accepted_lengths_are_geometric() {
     let coincidence: f64 = p.iter().zip(&q).map(|(p, q)| p * q).sum();
     for (rule, a) in rules().into_iter().zip([overlap, coincidence]) {
         let mut engine = engine(&expert, ModelDrafter::new(draft.clone()), rule.clone());
+        let power = |n| std::iter::repeat_n(a, n).product::<f64>();
         for k in 0..=4 {
             let law = first_round(&mut engine, k);
             for i in 0..=k {
                 let at_least: f64 = law.iter().filter(|((n, _), _)| *n >= i).map(|(_, p)| p).sum();
-                assert!((at_least - a.powi(i as i32)).abs() < 1e-9, "{}, k = {k}, i = {i}", rule.name());
+                assert!((at_least - power(i)).abs() < 1e-9, "{}, k = {k}, i = {i}", rule.name());
             }
             let tokens: f64 = law.iter().map(|((_, tokens), p)| *tokens as f64 * p).sum();
-            let expected = (1.0 - a.powi(k as i32 + 1)) / (1.0 - a);
+            let expected = (1.0 - power(k + 1)) / (1.0 - a);
             assert!((tokens - expected).abs() < 1e-9, "{}, k = {k}: {tokens}", rule.name());
         }
     }

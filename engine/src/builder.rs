@@ -47,8 +47,8 @@ impl EngineBuilder {
 
     /// By which law proposed tokens are kept or replaced.
     #[must_use]
-    pub fn rule(mut self, rule: impl Into<Arc<dyn AcceptanceRule>>) -> Self {
-        self.rule = rule.into();
+    pub fn rule(mut self, rule: impl AcceptanceRule + 'static) -> Self {
+        self.rule = Arc::new(rule);
         self
     }
 

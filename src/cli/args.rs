@@ -167,9 +167,9 @@ pub(crate) struct GenerateArgs {
     /// the demo expert, ngram for any other
     #[arg(short = 'd', long, visible_alias = "draft-model", aliases = ["model-draft", "spec-draft-model"], value_name = "DRAFTER", help_heading = "Models")]
     pub(crate) drafter: Option<String>,
-    /// Tokens drafted a round at most; 0 is plain decoding
-    #[arg(short = 'k', long = "k", visible_alias = "draft-max", aliases = ["draft", "draft-n", "spec-draft-n-max", "num-speculative-tokens"], value_name = "N", default_value_t = 4, help_heading = "Models")]
-    pub(crate) draft_length: usize,
+    /// Tokens drafted a round at most; 0 is plain decoding. Without it: 2 for a model, 4 for ngram
+    #[arg(short = 'k', long = "k", visible_alias = "draft-max", aliases = ["draft", "draft-n", "spec-draft-n-max", "num-speculative-tokens"], value_name = "N", help_heading = "Models")]
+    pub(crate) draft_length: Option<usize>,
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
     /// The most tokens to generate
@@ -213,7 +213,7 @@ pub(crate) struct BenchArgs {
     #[arg(short = 'd', long, visible_alias = "draft-model", value_name = "LIST", value_delimiter = ',', help_heading = "Models")]
     pub(crate) drafter: Vec<String>,
     /// Draft lengths, in a list
-    #[arg(short = 'k', long = "k", visible_alias = "draft-max", value_name = "LIST", value_delimiter = ',', default_values_t = [1, 2, 4, 8], help_heading = "Models")]
+    #[arg(short = 'k', long = "k", visible_alias = "draft-max", value_name = "LIST", value_delimiter = ',', default_values_t = [1, 2, 3, 4, 8], help_heading = "Models")]
     pub(crate) draft_lengths: Vec<usize>,
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,

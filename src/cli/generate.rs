@@ -28,7 +28,8 @@ pub(crate) fn run(args: &GenerateArgs) -> Outcome {
     let parts = Parts::open(&args.parts, args.drafter.as_deref())?;
     let prompt = prompt(args, &parts)?;
     let options = options(args, &parts);
-    let mut engine = parts::engine(&parts.expert, &parts.drafter, &args.parts, args.draft_length)?;
+    let k = draft_length(args, &parts);
+    let mut engine = parts::engine(&parts.expert, &parts.drafter, &args.parts, k)?;
     let mut result = Generation::default();
     let failed = generate(args, &mut engine, &prompt, &options, &interrupt, &mut result).err();
     // Statistics come also after Ctrl-C and after an error: what was generated is not lost.
@@ -41,7 +42,7 @@ pub(crate) fn run(args: &GenerateArgs) -> Outcome {
     } else if !args.quiet {
         eprintln!("{}", output::statistics(&result.stats, parts.drafter.name()));
         if let Some(compared) = compared {
-            eprintln!("{}", compared.sentence(args.draft_length));
+            eprintln!("{}", compared.sentence(k));
         }
     }
     match failed {
@@ -49,6 +50,10 @@ pub(crate) fn run(args: &GenerateArgs) -> Outcome {
         None if interrupt.seen() => Ok(ExitCode::from(INTERRUPTED)),
         None => Ok(ExitCode::SUCCESS),
     }
+}
+
+fn draft_length(args: &GenerateArgs, parts: &Parts) -> usize {
+    args.draft_length.unwrap_or_else(|| parts.drafter.default_length())
 }
 
 /// What was generated.
@@ -216,7 +221,7 @@ fn timed(
     prompt: &[TokenId],
     options: &SessionOptions,
 ) -> Result<(f64, Vec<TokenId>), Failure> {
-    let mut engine = parts::engine(&parts.expert, &parts.drafter, &args.parts, args.draft_length)?;
+    let mut engine = parts::engine(&parts.expert, &parts.drafter, &args.parts, draft_length(args, parts))?;
     let mut session = engine.session(prompt, options)?;
     for step in &mut session {
         step?;
@@ -244,7 +249,7 @@ fn print_json(
         "expert": args.parts.expert,
         "drafter": parts.drafter.name(),
         "rule": args.parts.rule,
-        "draft_length": args.draft_length,
+        "draft_length": draft_length(args, parts),
         "seed": args.sampling.seed,
         "stats": StatsJson::from(&result.stats),
     });

@@ -32,6 +32,15 @@ impl DrafterPart {
         }
     }
 
+    /// Tokens to draft a round where nothing is said: a model's drafts cost time, looked up ones do not.
+    pub(crate) fn default_length(&self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Ngram(_) => 4,
+            Self::Model { .. } => 2,
+        }
+    }
+
     pub(crate) fn make(&self) -> Box<dyn Drafter> {
         match self {
             Self::None => Box::new(NoDrafter),

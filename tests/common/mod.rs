@@ -2,16 +2,19 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 use drafthorse::{
-    AcceptanceRule, Drafter, Engine, Error, Finish, LanguageModel, ModelError, Session, SessionOptions,
-    Stats, Step, TableModel,
+    AcceptanceRule, Drafter, Engine, Error, Finish, LanguageModel, ModelDrafter, ModelError, Session,
+    SessionOptions, Stats, Step, TableModel,
     drafter::DraftRequest,
     logits::{Draws, Logits, Origin, Probs, Proposal, Purpose, Scores, TokenId, Verdict},
     model::{Detokenizer, Segment, TextDecoder, Vocabulary},
 };
 use std::{
     borrow::Cow,
+    hash::{BuildHasher, Hasher, RandomState},
     path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering},
+    thread,
+    time::Duration,
 };
 
 /// What the reference says of a checkpoint.
@@ -103,6 +106,25 @@ impl Drafter for Fixed {
     }
 }
 
+/// A drafter that takes its time, another each time.
+pub(crate) struct Sleepy(pub(crate) ModelDrafter);
+
+impl Drafter for Sleepy {
+    fn name(&self) -> &'static str {
+        "sleepy"
+    }
+
+    fn propose(
+        &mut self,
+        sequence: &[TokenId],
+        request: &DraftRequest<'_>,
+        draws: &mut dyn Draws,
+    ) -> Result<Proposal, ModelError> {
+        thread::sleep(Duration::from_micros(RandomState::new().build_hasher().finish() % 500));
+        self.0.propose(sequence, request, draws)
+    }
+}
+
 /// A wrong rule: nothing is ever refused.
 pub(crate) struct AlwaysAccept;
 
@@ -170,11 +192,23 @@ impl LanguageModel for Unplugged {
     }
 }
 
-/// Texts of tokens, one of which cannot be read.
+/// Texts of tokens, one of which cannot be read; nor can what follows it.
 #[derive(Clone)]
 pub(crate) struct Illegible {
-    pub(crate) texts: Vocabulary,
-    pub(crate) token: TokenId,
+    token: TokenId,
+    texts: Vocabulary,
+    broken: bool,
+}
+
+impl Illegible {
+    pub(crate) fn new(token: TokenId, texts: &[&str]) -> Self {
+        Self { token, texts: vocabulary(texts), broken: false }
+    }
+
+    fn check(&self) -> Result<(), ModelError> {
+        let message = format!("token {} is illegible", self.token);
+        if self.broken { Err(ModelError::Tokenizer { message }) } else { Ok(()) }
+    }
 }
 
 impl Detokenizer for Illegible {
@@ -185,13 +219,13 @@ impl Detokenizer for Illegible {
 
 impl TextDecoder for Illegible {
     fn push(&mut self, token: TokenId) -> Result<String, ModelError> {
-        if token == self.token {
-            return Err(ModelError::Tokenizer { message: format!("token {token} is illegible") });
-        }
+        self.broken |= token == self.token;
+        self.check()?;
         self.texts.push(token)
     }
 
     fn finish(&mut self) -> Result<String, ModelError> {
+        self.check()?;
         self.texts.finish()
     }
 }

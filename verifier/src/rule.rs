@@ -49,6 +49,36 @@ pub trait AcceptanceRule: Send + Sync {
     }
 }
 
+impl<R: AcceptanceRule + ?Sized> AcceptanceRule for Arc<R> {
+    fn name(&self) -> &'static str {
+        (**self).name()
+    }
+
+    fn target<'a>(&self, draft: &'a Scores, expert: &'a Scores) -> Cow<'a, Probs> {
+        (**self).target(draft, expert)
+    }
+
+    fn is_lossless(&self) -> bool {
+        (**self).is_lossless()
+    }
+
+    fn needs_calibrated_draft(&self) -> bool {
+        (**self).needs_calibrated_draft()
+    }
+
+    fn needs_draft_after(&self) -> bool {
+        (**self).needs_draft_after()
+    }
+
+    fn check(&self) -> Result<(), RuleError> {
+        (**self).check()
+    }
+
+    fn judge(&self, proposal: &Proposal, expert: &[Scores], position: usize, draws: &mut dyn Draws) -> Verdict {
+        (**self).judge(proposal, expert, position, draws)
+    }
+}
+
 /// A setting of a rule is outside its range.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("rule {rule}: {setting} {value} is out of range: {range}")]

@@ -2,7 +2,7 @@
 
 use super::{
     parallel,
-    simd::{Arithmetic, dot, exp, simd_dispatch},
+    simd::{Simd, dot, exp, simd_dispatch},
 };
 use crate::AttentionShape;
 
@@ -21,7 +21,8 @@ simd_dispatch! {
 }
 
 #[inline(always)]
-fn heads_of<A: Arithmetic, const L: usize>(
+fn heads_of<S: Simd>(
+    simd: S,
     query: &[f32],
     keys: &[f32],
     values: &[f32],
@@ -39,22 +40,34 @@ fn heads_of<A: Arithmetic, const L: usize>(
         let at = |position: usize| position * shape.kv_heads * d + offset;
         let query = &query[index * d..(index + 1) * d];
         scores.clear();
-        scores.extend(visible.clone().map(|p| dot::<A, L, 1, 1>([&keys[at(p)..at(p) + d]], [query])[0][0]));
-        softmax::<A>(&mut scores, 1.0 / (d as f32).sqrt());
+        let row = |position: usize| &keys[at(position)..at(position) + d];
+        let mut position = visible.start;
+        while position + 4 <= visible.end {
+            let four = [row(position), row(position + 1), row(position + 2), row(position + 3)];
+            for [score] in dot(simd, four, [query]) {
+                scores.push(score);
+            }
+            position += 4;
+        }
+        while position < visible.end {
+            scores.push(dot(simd, [row(position)], [query])[0][0]);
+            position += 1;
+        }
+        softmax(simd, &mut scores, 1.0 / (d as f32).sqrt());
         out.fill(0.0);
         for (&weight, position) in scores.iter().zip(visible) {
             for (out, value) in out.iter_mut().zip(&values[at(position)..at(position) + d]) {
-                *out = A::multiply_add(weight, *value, *out);
+                *out = simd.scalar(weight, *value, *out);
             }
         }
     }
 }
 
 #[inline(always)]
-fn softmax<A: Arithmetic>(scores: &mut [f32], scale: f32) {
+fn softmax<S: Simd>(simd: S, scores: &mut [f32], scale: f32) {
     let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     for score in scores.iter_mut() {
-        *score = exp::<A>((*score - max) * scale);
+        *score = exp(simd, (*score - max) * scale);
     }
     // In order of position: the sum of a row depends on that row alone.
     let sum: f32 = scores.iter().sum();

@@ -1,13 +1,14 @@
-//! Linear layers: every weight is read once for up to [`TILE`] rows.
+//! Linear layers: every weight is read from memory once, for up to eight rows from registers and for
+//! more from the nearest cache.
 
 use super::{
     parallel,
-    simd::{Arithmetic, dot, simd_dispatch},
+    simd::{Simd, dot, simd_dispatch},
 };
 use half::{f16, slice::HalfFloatSliceExt};
 
-/// Rows of `x` that share one read of a weight row.
-const TILE: usize = 4;
+/// Weight rows multiplied at a time.
+const COLUMNS: usize = 4;
 
 /// A weight matrix `[n, k]`.
 #[derive(Clone, Copy)]
@@ -30,7 +31,8 @@ simd_dispatch! {
 }
 
 #[inline(always)]
-fn block_of<A: Arithmetic, const L: usize>(
+fn block_of<S: Simd>(
+    simd: S,
     x: &[f32],
     weight: Weight<'_>,
     bias: Option<&[f32]>,
@@ -39,9 +41,9 @@ fn block_of<A: Arithmetic, const L: usize>(
     out: &mut [f32],
     m: usize,
 ) {
-    let mut widened = vec![0.0; if matches!(weight, Weight::F16(_)) { 2 * k } else { 0 }];
-    for (pair, out) in out.chunks_mut(2 * m).enumerate() {
-        let column = first + 2 * pair;
+    let mut widened = vec![0.0; if matches!(weight, Weight::F16(_)) { COLUMNS * k } else { 0 }];
+    for (index, out) in out.chunks_mut(COLUMNS * m).enumerate() {
+        let column = first + COLUMNS * index;
         let count = out.len() / m;
         let at = column * k..(column + count) * k;
         let rows = match weight {
@@ -51,12 +53,12 @@ fn block_of<A: Arithmetic, const L: usize>(
                 &widened[..count * k]
             }
         };
-        let (one, two) = out.split_at_mut(m);
-        if count == 2 {
-            let (w1, w2) = rows.split_at(k);
-            column_tiles::<A, L, 2>([w1, w2], x, k, [one, two]);
+        if count == COLUMNS {
+            tiles::<S, COLUMNS>(simd, rows, x, k, out);
         } else {
-            column_tiles::<A, L, 1>([rows], x, k, [one]);
+            for (row, out) in rows.chunks_exact(k).zip(out.chunks_mut(m)) {
+                tiles::<S, 1>(simd, row, x, k, out);
+            }
         }
         if let Some(bias) = bias {
             for (values, bias) in out.chunks_mut(m).zip(&bias[column..]) {
@@ -66,30 +68,68 @@ fn block_of<A: Arithmetic, const L: usize>(
     }
 }
 
-/// The products of `C` weight rows with all rows of `x`.
+/// The products of `C` weight rows with all rows of `x`, `[C, m]`.
 #[inline(always)]
-fn column_tiles<A: Arithmetic, const L: usize, const C: usize>(
-    weights: [&[f32]; C],
+fn tiles<S: Simd, const C: usize>(simd: S, weights: &[f32], x: &[f32], k: usize, out: &mut [f32]) {
+    let m = out.len() / C;
+    // As many rows at a time as there are registers for their sums.
+    let most = if S::LANES == 16 { 8 } else { 4 };
+    let mut first = 0;
+    while first < m {
+        let rows = most.min(m - first);
+        match rows {
+            1 => tile::<S, C, 1>(simd, weights, x, k, out, first),
+            2 => tile::<S, C, 2>(simd, weights, x, k, out, first),
+            3 => tile::<S, C, 3>(simd, weights, x, k, out, first),
+            4 => tile::<S, C, 4>(simd, weights, x, k, out, first),
+            _ => wide::<S, C>(simd, weights, x, k, out, first, rows),
+        }
+        first += rows;
+    }
+}
+
+/// Five to eight rows: two weight rows at a time.
+#[inline(always)]
+fn wide<S: Simd, const C: usize>(
+    simd: S,
+    weights: &[f32],
     x: &[f32],
     k: usize,
-    mut out: [&mut [f32]; C],
+    out: &mut [f32],
+    first: usize,
+    rows: usize,
 ) {
-    let m = out[0].len();
-    let row = |r: usize| &x[r * k..(r + 1) * k];
-    let mut r = 0;
-    while r + TILE <= m {
-        let tile = dot::<A, L, C, TILE>(weights, std::array::from_fn(|i| row(r + i)));
-        for (out, tile) in out.iter_mut().zip(tile) {
-            out[r..r + TILE].copy_from_slice(&tile);
+    let m = out.len() / C;
+    let width = C.min(2);
+    for c in (0..C).step_by(width) {
+        let (weights, out) = (&weights[c * k..(c + width) * k], &mut out[c * m..(c + width) * m]);
+        match (width, rows) {
+            (2, 5) => tile::<S, 2, 5>(simd, weights, x, k, out, first),
+            (2, 6) => tile::<S, 2, 6>(simd, weights, x, k, out, first),
+            (2, 7) => tile::<S, 2, 7>(simd, weights, x, k, out, first),
+            (2, _) => tile::<S, 2, 8>(simd, weights, x, k, out, first),
+            (_, 5) => tile::<S, 1, 5>(simd, weights, x, k, out, first),
+            (_, 6) => tile::<S, 1, 6>(simd, weights, x, k, out, first),
+            (_, 7) => tile::<S, 1, 7>(simd, weights, x, k, out, first),
+            _ => tile::<S, 1, 8>(simd, weights, x, k, out, first),
         }
-        r += TILE;
     }
-    while r < m {
-        let tile = dot::<A, L, C, 1>(weights, [row(r)]);
-        for (out, tile) in out.iter_mut().zip(tile) {
-            out[r] = tile[0];
-        }
-        r += 1;
+}
+
+#[inline(always)]
+fn tile<S: Simd, const C: usize, const R: usize>(
+    simd: S,
+    weights: &[f32],
+    x: &[f32],
+    k: usize,
+    out: &mut [f32],
+    first: usize,
+) {
+    let m = out.len() / C;
+    let columns: [&[f32]; C] = std::array::from_fn(|c| &weights[c * k..(c + 1) * k]);
+    let rows: [&[f32]; R] = std::array::from_fn(|r| &x[(first + r) * k..(first + r + 1) * k]);
+    for (c, values) in dot(simd, columns, rows).iter().enumerate() {
+        out[c * m + first..][..R].copy_from_slice(values);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Operations on single rows and values.
 
-use super::simd::{Arithmetic, dot, exp, simd_dispatch};
+use super::simd::{Simd, dot, exp, simd_dispatch};
 
 simd_dispatch! {
     /// `x / sqrt(mean(x^2) + epsilon) * weight` for every row of the length of `weight`.
@@ -8,9 +8,9 @@ simd_dispatch! {
 }
 
 #[inline(always)]
-fn rms_norm_of<A: Arithmetic, const L: usize>(x: &mut [f32], weight: &[f32], epsilon: f32) {
+fn rms_norm_of<S: Simd>(simd: S, x: &mut [f32], weight: &[f32], epsilon: f32) {
     for row in x.chunks_exact_mut(weight.len()) {
-        let square = dot::<A, L, 1, 1>([row], [row])[0][0];
+        let square = dot(simd, [row], [row])[0][0];
         let scale = 1.0 / (square / weight.len() as f32 + epsilon).sqrt();
         for (value, weight) in row.iter_mut().zip(weight) {
             *value = *value * scale * weight;
@@ -24,12 +24,12 @@ simd_dispatch! {
 }
 
 #[inline(always)]
-fn silu_mul_of<A: Arithmetic, const L: usize>(gate_up: &[f32], width: usize) -> Vec<f32> {
+fn silu_mul_of<S: Simd>(simd: S, gate_up: &[f32], width: usize) -> Vec<f32> {
     let mut out = vec![0.0; gate_up.len() / 2];
     for (out, row) in out.chunks_exact_mut(width).zip(gate_up.chunks_exact(2 * width)) {
         let (gate, up) = row.split_at(width);
         for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
-            *out = gate / (1.0 + exp::<A>(-gate)) * up;
+            *out = gate / (1.0 + exp(simd, -gate)) * up;
         }
     }
     out

@@ -1,8 +1,8 @@
 //! One generic source for every instruction set.
 //!
-//! A kernel is written once over [`Lanes`], and [`simd_dispatch!`] compiles it for each instruction set
-//! and picks one at run time. The lanes only fix how a sum is split; which rows or threads work at the
-//! same time never does.
+//! A kernel is written once over [`Simd`], and [`simd_dispatch!`] compiles it for each instruction set and
+//! picks one at run time. The lanes only fix how a sum is split; which rows or threads work at the same
+//! time never does.
 
 use std::sync::OnceLock;
 
@@ -40,71 +40,187 @@ impl Isa {
     }
 }
 
-/// How an instruction set multiplies and adds.
-pub(crate) trait Arithmetic {
-    fn multiply_add(a: f32, b: f32, c: f32) -> f32;
+/// An instruction set: vectors of `LANES` numbers, and how it multiplies and adds.
+///
+/// A value is a proof that the machine has the instructions; only `new` can make one.
+pub(crate) trait Simd: Copy {
+    /// Numbers in a vector.
+    const LANES: usize;
+    /// A vector.
+    type Vector: Copy;
+
+    /// The proof.
+    ///
+    /// # Safety
+    ///
+    /// The machine must have the instructions.
+    unsafe fn new() -> Self;
+
+    fn zero(self) -> Self::Vector;
+
+    /// The first `LANES` values.
+    fn load(self, values: &[f32]) -> Self::Vector;
+
+    /// `a * b + c` in each lane.
+    fn multiply_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
+
+    /// The lanes, the rest zeros.
+    fn lanes(self, vector: Self::Vector) -> [f32; 16];
+
+    /// `a * b + c`, rounded as in the lanes.
+    fn scalar(self, a: f32, b: f32, c: f32) -> f32;
 }
 
-/// One rounding: for instruction sets that have it in hardware.
-pub(crate) struct Fused;
+/// Plain arrays: what the compiler makes of them.
+#[derive(Clone, Copy)]
+pub(crate) struct Portable(());
 
-impl Arithmetic for Fused {
+impl Simd for Portable {
+    const LANES: usize = 8;
+    type Vector = [f32; 8];
+
     #[inline(always)]
-    fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
-        a.mul_add(b, c)
+    unsafe fn new() -> Self {
+        Self(())
+    }
+
+    #[inline(always)]
+    fn zero(self) -> [f32; 8] {
+        [0.0; 8]
+    }
+
+    #[inline(always)]
+    fn load(self, values: &[f32]) -> [f32; 8] {
+        *values.first_chunk().expect("a whole vector")
+    }
+
+    #[inline(always)]
+    fn multiply_add(self, a: [f32; 8], b: [f32; 8], c: [f32; 8]) -> [f32; 8] {
+        std::array::from_fn(|i| self.scalar(a[i], b[i], c[i]))
+    }
+
+    #[inline(always)]
+    fn lanes(self, vector: [f32; 8]) -> [f32; 16] {
+        let mut lanes = [0.0; 16];
+        lanes[..8].copy_from_slice(&vector);
+        lanes
+    }
+
+    #[inline(always)]
+    fn scalar(self, a: f32, b: f32, c: f32) -> f32 {
+        // Fused where the target always has it in hardware; elsewhere it would be a call into the
+        // mathematical library.
+        if cfg!(target_arch = "aarch64") { a.mul_add(b, c) } else { a * b + c }
     }
 }
 
-/// Two roundings: where a fused operation would be a call into the mathematical library.
-pub(crate) struct Separate;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod x86 {
+    use super::Simd;
+    use std::arch::x86_64::{
+        __m256, __m512, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_setzero_ps, _mm256_storeu_ps, _mm512_fmadd_ps,
+        _mm512_loadu_ps, _mm512_setzero_ps, _mm512_storeu_ps,
+    };
 
-impl Arithmetic for Separate {
-    #[inline(always)]
-    fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
-        a * b + c
+    /// Defines an instruction set over its intrinsics.
+    macro_rules! x86_simd {
+        ($(#[$doc:meta])* $name:ident, $vector:ty, $lanes:literal, $zero:ident, $load:ident, $store:ident, $fma:ident) => {
+            $(#[$doc])*
+            #[derive(Clone, Copy)]
+            pub(crate) struct $name(());
+
+            impl Simd for $name {
+                const LANES: usize = $lanes;
+                type Vector = $vector;
+
+                #[inline(always)]
+                unsafe fn new() -> Self {
+                    Self(())
+                }
+
+                #[inline(always)]
+                fn zero(self) -> $vector {
+                    // SAFETY: `self` proves that the machine has the instruction.
+                    unsafe { $zero() }
+                }
+
+                #[inline(always)]
+                fn load(self, values: &[f32]) -> $vector {
+                    let values: &[f32; $lanes] = values.first_chunk().expect("a whole vector");
+                    // SAFETY: as in `zero`; the array is as long as the vector, and any alignment will do.
+                    unsafe { $load(values.as_ptr()) }
+                }
+
+                #[inline(always)]
+                fn multiply_add(self, a: $vector, b: $vector, c: $vector) -> $vector {
+                    // SAFETY: as in `zero`.
+                    unsafe { $fma(a, b, c) }
+                }
+
+                #[inline(always)]
+                fn lanes(self, vector: $vector) -> [f32; 16] {
+                    let mut lanes = [0.0; 16];
+                    // SAFETY: as in `zero`; the array is at least as long as the vector.
+                    unsafe { $store(lanes.as_mut_ptr(), vector) };
+                    lanes
+                }
+
+                #[inline(always)]
+                fn scalar(self, a: f32, b: f32, c: f32) -> f32 {
+                    a.mul_add(b, c)
+                }
+            }
+        };
+    }
+
+    x86_simd! {
+        /// AVX-512F.
+        Avx512, __m512, 16, _mm512_setzero_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_fmadd_ps
+    }
+    x86_simd! {
+        /// AVX2 with FMA.
+        Avx2, __m256, 8, _mm256_setzero_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps
     }
 }
 
-/// What the portable build uses: fused where the target always has it.
-#[cfg(target_arch = "aarch64")]
-pub(crate) type Baseline = Fused;
-#[cfg(not(target_arch = "aarch64"))]
-pub(crate) type Baseline = Separate;
-
-/// Defines `$name(arguments)`: `$generic::<Arithmetic, LANES>(arguments)` compiled for each instruction
-/// set and chosen at run time.
+/// Defines `$name(arguments)`: `$generic(simd, arguments)` compiled for each instruction set and chosen at
+/// run time.
 macro_rules! simd_dispatch {
     ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $ret:ty)? = $generic:ident) => {
         $(#[$doc])*
         $vis fn $name($($arg: $type),*) $(-> $ret)? {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx2,fma")]
-            fn avx512($($arg: $type),*) $(-> $ret)? {
-                $generic::<$crate::cpu::simd::Fused, 16>($($arg),*)
+            fn avx512(simd: $crate::cpu::simd::x86::Avx512, $($arg: $type),*) $(-> $ret)? {
+                $generic(simd, $($arg),*)
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
-            fn avx2($($arg: $type),*) $(-> $ret)? {
-                $generic::<$crate::cpu::simd::Fused, 8>($($arg),*)
+            fn avx2(simd: $crate::cpu::simd::x86::Avx2, $($arg: $type),*) $(-> $ret)? {
+                $generic(simd, $($arg),*)
             }
+            use $crate::cpu::simd::Simd;
             match $crate::cpu::simd::Isa::detect() {
                 // SAFETY: `detect` returns these only on machines that have the features named above.
                 #[cfg(target_arch = "x86_64")]
-                $crate::cpu::simd::Isa::Avx512 => unsafe { avx512($($arg),*) },
+                $crate::cpu::simd::Isa::Avx512 => unsafe { avx512(Simd::new(), $($arg),*) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
-                $crate::cpu::simd::Isa::Avx2 => unsafe { avx2($($arg),*) },
-                $crate::cpu::simd::Isa::Portable => $generic::<$crate::cpu::simd::Baseline, 8>($($arg),*),
+                $crate::cpu::simd::Isa::Avx2 => unsafe { avx2(Simd::new(), $($arg),*) },
+                // SAFETY: every machine has these.
+                $crate::cpu::simd::Isa::Portable => {
+                    $generic(unsafe { $crate::cpu::simd::Portable::new() }, $($arg),*)
+                }
             }
         }
     };
 }
 pub(crate) use simd_dispatch;
 
-/// The sum of lanes in a fixed order (halves added until one is left).
+/// The sum of all lanes in a fixed order (halves added until one is left).
 #[inline(always)]
-pub(crate) fn sum<const L: usize>(mut lanes: [f32; L]) -> f32 {
-    let mut half = L / 2;
+pub(crate) fn sum(mut lanes: [f32; 16]) -> f32 {
+    let mut half = 8;
     while half > 0 {
         for i in 0..half {
             lanes[i] += lanes[i + half];
@@ -114,38 +230,45 @@ pub(crate) fn sum<const L: usize>(mut lanes: [f32; L]) -> f32 {
     lanes[0]
 }
 
-/// Dot product of `C` rows with `R` rows: lane `l` of every sum takes the elements at `l`, `l + L`, ...
-/// in order, whatever `C` and `R` are. All rows have the same length.
+/// Dot products of `C` rows with `R` rows: lane `l` of every sum takes the elements at `l`, `l + LANES`,
+/// ... in order, whatever `C` and `R` are. All rows have the same length.
 #[inline(always)]
-pub(crate) fn dot<A: Arithmetic, const L: usize, const C: usize, const R: usize>(
+pub(crate) fn dot<S: Simd, const C: usize, const R: usize>(
+    simd: S,
     columns: [&[f32]; C],
     rows: [&[f32]; R],
 ) -> [[f32; R]; C] {
     let length = columns[0].len();
     // Told once, so that the loop below needs no bounds checks.
     assert!(columns.iter().all(|c| c.len() == length) && rows.iter().all(|r| r.len() == length));
-    let mut acc = [[[0f32; L]; R]; C];
+    // Loops and no closures: the instructions are inlined only into functions compiled for them, and a
+    // closure is a function of its own.
+    let mut acc = [[simd.zero(); R]; C];
     let mut at = 0;
-    while at + L <= length {
+    while at + S::LANES <= length {
+        let mut x = [simd.zero(); R];
         for r in 0..R {
-            let x = &rows[r][at..at + L];
-            for c in 0..C {
-                let w = &columns[c][at..at + L];
-                for l in 0..L {
-                    acc[c][r][l] = A::multiply_add(w[l], x[l], acc[c][r][l]);
-                }
-            }
+            x[r] = simd.load(&rows[r][at..]);
         }
-        at += L;
-    }
-    for (l, i) in (at..length).enumerate() {
         for c in 0..C {
+            let w = simd.load(&columns[c][at..]);
             for r in 0..R {
-                acc[c][r][l] = A::multiply_add(columns[c][i], rows[r][i], acc[c][r][l]);
+                acc[c][r] = simd.multiply_add(w, x[r], acc[c][r]);
             }
         }
+        at += S::LANES;
     }
-    acc.map(|row| row.map(sum))
+    let mut out = [[0.0; R]; C];
+    for c in 0..C {
+        for r in 0..R {
+            let mut lanes = simd.lanes(acc[c][r]);
+            for (lane, i) in (at..length).enumerate() {
+                lanes[lane] = simd.scalar(columns[c][i], rows[r][i], lanes[lane]);
+            }
+            out[c][r] = sum(lanes);
+        }
+    }
+    out
 }
 
 /// `e^x` for `x <= 88`, to about one unit in the last place; 0 below -87. Same operations for every
@@ -153,17 +276,17 @@ pub(crate) fn dot<A: Arithmetic, const L: usize, const C: usize, const R: usize>
 ///
 /// Reduction by powers of two and the Taylor polynomial of degree 7 on |r| <= ln(2) / 2.
 #[inline(always)]
-pub(crate) fn exp<A: Arithmetic>(x: f32) -> f32 {
+pub(crate) fn exp<S: Simd>(simd: S, x: f32) -> f32 {
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
     let clamped = x.clamp(-87.0, 88.0);
     // Adding and subtracting 1.5 * 2^23 rounds to the nearest whole number.
     const ROUND: f32 = 12_582_912.0;
-    let n = A::multiply_add(clamped, std::f32::consts::LOG2_E, ROUND) - ROUND;
-    let r = A::multiply_add(n, -LN2_LOW, A::multiply_add(n, -LN2_HIGH, clamped));
+    let n = simd.scalar(clamped, std::f32::consts::LOG2_E, ROUND) - ROUND;
+    let r = simd.scalar(n, -LN2_LOW, simd.scalar(n, -LN2_HIGH, clamped));
     let mut p = 1.0 / 5040.0;
     for coefficient in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
-        p = A::multiply_add(p, r, coefficient);
+        p = simd.scalar(p, r, coefficient);
     }
     // Safe conversion: n lies between -126 and 127.
     let scale = f32::from_bits((((n as i32) + 127) << 23) as u32);
@@ -174,16 +297,33 @@ pub(crate) fn exp<A: Arithmetic>(x: f32) -> f32 {
 mod tests {
     use super::*;
 
+    simd_dispatch! {
+        fn best_exp(x: f32) -> f32 = exp
+    }
+
+    simd_dispatch! {
+        fn best_tile(w: [&[f32]; 2], x: [&[f32]; 3]) -> [[f32; 3]; 2] = dot
+    }
+
+    simd_dispatch! {
+        fn best_single(w: [&[f32]; 1], x: [&[f32]; 1]) -> [[f32; 1]; 1] = dot
+    }
+
+    fn portable() -> Portable {
+        // SAFETY: every machine has what it takes.
+        unsafe { Portable::new() }
+    }
+
     #[test]
     fn exp_is_close_to_the_library() {
         for step in -8700..8800 {
             let x = step as f32 / 100.0;
-            let (exact, ours) = (f64::from(x).exp(), f64::from(exp::<Fused>(x)));
-            assert!((ours / exact - 1.0).abs() < 3e-7, "{x}: {ours} {exact}");
-            let separate = f64::from(exp::<Separate>(x));
-            assert!((separate / exact - 1.0).abs() < 4e-7, "{x}: {separate} {exact}");
+            let exact = f64::from(x).exp();
+            for ours in [best_exp(x), exp(portable(), x)] {
+                assert!((f64::from(ours) / exact - 1.0).abs() < 4e-7, "{x}: {ours} {exact}");
+            }
         }
-        assert_eq!((exp::<Fused>(0.0), exp::<Fused>(-1e30)), (1.0, 0.0));
+        assert_eq!((best_exp(0.0), best_exp(-1e30)), (1.0, 0.0));
     }
 
     #[test]
@@ -191,12 +331,14 @@ mod tests {
         for length in [1, 7, 16, 33, 100] {
             let value = |seed: usize| ((seed * 7919 + 13) % 1009) as f32 / 500.0 - 1.0;
             let row = |r: usize| (0..length).map(|i| value(r * length + i)).collect::<Vec<_>>();
-            let (a, b, c, d) = (row(0), row(1), row(2), row(3));
-            let tile = dot::<Fused, 16, 2, 2>([&a, &b], [&c, &d]);
+            let [a, b, c, d, e] = [row(0), row(1), row(2), row(3), row(4)];
+            let tile = best_tile([&a, &b], [&c, &d, &e]);
             for (i, w) in [&a, &b].into_iter().enumerate() {
-                for (j, x) in [&c, &d].into_iter().enumerate() {
-                    let alone = dot::<Fused, 16, 1, 1>([w], [x])[0][0];
+                for (j, x) in [&c, &d, &e].into_iter().enumerate() {
+                    let alone = best_single([w], [x])[0][0];
                     assert_eq!(tile[i][j].to_bits(), alone.to_bits());
+                    let plain = dot(portable(), [w], [x])[0][0];
+                    assert!((alone - plain).abs() < 1e-4, "{alone} {plain}");
                 }
             }
         }

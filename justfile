@@ -1,0 +1,30 @@
+# What CI runs, cheapest first.
+check: format lint doc test examples
+
+# Is everything formatted?
+format:
+    cargo fmt --all --check
+
+# Warnings are errors.
+lint:
+    cargo clippy --release --workspace --all-targets -- -D warnings
+
+# Documentation, with its links.
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps
+
+# The same command as in the README.
+test:
+    cargo test --release --workspace
+
+# Every example runs to its end.
+examples:
+    for example in embed swap custom_drafter custom_rule; do cargo run --release --quiet --example $example || exit 1; done
+
+# Licences, advisories and sources of all dependencies (needs cargo-deny).
+deny:
+    cargo deny check
+
+# The criterion benchmarks.
+bench:
+    cargo bench --bench engine
