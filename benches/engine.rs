@@ -5,8 +5,8 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use drafthorse::{
-    DeviceChoice, Engine, Lossless, ModelDrafter, SamplingOptions, SessionOptions, TokenId, Transformer, WeightType,
-    demo,
+    DeviceChoice, Engine, Lossless, ModelDrafter, SamplingOptions, SessionOptions, TokenId, Transformer,
+    WeightType, demo,
     logits::{Context, Probs, Proposal, Sampler, Scores, SeededDraws},
     model::CachedModel,
     open_device,
@@ -83,10 +83,12 @@ fn generate(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("k", k), |bencher| {
             bencher.iter(|| {
                 let drafter = ModelDrafter::new(drafter.clone());
-                let engine = Engine::builder().expert(expert.clone()).drafter(drafter).draft_length(k).build();
+                let engine =
+                    Engine::builder().expert(expert.clone()).drafter(drafter).draft_length(k).build();
                 let mut engine = engine.expect("the demo pair fits");
                 let options = SessionOptions { max_tokens: 64, ..Default::default() };
-                engine.session(&prompt, &options).expect("a prompt").map(|step| step.expect("a step")).count()
+                let session = engine.session(&prompt, &options).expect("a prompt");
+                session.map(|step| step.expect("a step").tokens.len()).sum::<usize>()
             });
         });
     }

@@ -53,8 +53,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let expert = demo::expert(&open_device(DeviceChoice::Auto)?, WeightType::F32)?;
     let tokenizer = expert.tokenizer().ok_or("the demo expert has a tokenizer")?.clone();
     let prompt = tokenizer.encode("Question: Tom has 3 apples and buys 5 more.")?;
-    let mut engine =
-        Engine::builder().expert(expert).drafter(Bigram::default()).draft_length(3).detokenizer(tokenizer).build()?;
+    let mut engine = Engine::builder()
+        .expert(expert)
+        .drafter(Bigram::default())
+        .draft_length(3)
+        .detokenizer(tokenizer)
+        .build()?;
     let options = SessionOptions { max_tokens: 96, ..Default::default() };
     let mut session = engine.session(&prompt, &options)?;
     for step in &mut session {

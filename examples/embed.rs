@@ -3,7 +3,8 @@
 //! `cargo run --release --example embed`
 
 use drafthorse::{
-    DeviceChoice, Engine, Lossless, ModelDrafter, SamplingOptions, SessionOptions, WeightType, demo, open_device,
+    DeviceChoice, Engine, Lossless, ModelDrafter, SamplingOptions, SessionOptions, WeightType, demo,
+    open_device,
 };
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -11,5 +11,7 @@ pub use drafthorse_verifier as verifier;
 pub use drafter::{Drafter, ModelDrafter, NgramDrafter, NoDrafter};
 pub use engine::{Engine, Error, ErrorKind, Finish, Pending, Session, SessionOptions, Stats, Step};
 pub use logits::{SamplingOptions, TokenId};
-pub use model::{DeviceChoice, LanguageModel, ModelError, TableModel, Tokenizer, Transformer, WeightType, open_device};
+pub use model::{
+    DeviceChoice, LanguageModel, ModelError, TableModel, Tokenizer, Transformer, WeightType, open_device,
+};
 pub use verifier::{AcceptanceRule, ExactMatch, Lossless};

@@ -1,4 +1,5 @@
 //! Logits of every supported architecture against Hugging Face transformers.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 
@@ -6,8 +7,8 @@ use common::{parity_folders, read_expected};
 use drafthorse::{
     logits::{Logits, TokenId, argmax},
     model::{
-        CachedModel, DeviceChoice, LanguageModel, LoadedDevice, Segment, Transformer, TransformerCache, WeightType, adapters,
-        open_device,
+        CachedModel, DeviceChoice, LanguageModel, LoadedDevice, Segment, Transformer, TransformerCache,
+        WeightType, adapters, open_device,
     },
 };
 use std::{path::Path, sync::Arc};
@@ -38,13 +39,17 @@ fn compare(device: &LoadedDevice, weights: WeightType, tolerance: f32) -> usize 
     for folder in &folders {
         let expected = read_expected(folder);
         let model = open(folder, device, weights);
-        let logits =
-            CachedModel::new(model.clone()).logits(&expected.tokens, expected.tokens.len()).unwrap();
+        let logits = CachedModel::new(model.clone()).logits(&expected.tokens, expected.tokens.len()).unwrap();
         let difference = largest_difference(&logits, &expected.logits);
         assert!(difference < tolerance, "{}: logits differ by {difference}", folder.display());
         println!("{} on {device:?} as {weights:?}: largest difference {difference:.1e}", folder.display());
         if weights == WeightType::F32 {
-            assert_eq!(greedy(&model, &expected.greedy_prompt, expected.greedy.len()), expected.greedy, "{}", folder.display());
+            assert_eq!(
+                greedy(&model, &expected.greedy_prompt, expected.greedy.len()),
+                expected.greedy,
+                "{}",
+                folder.display()
+            );
         }
     }
     folders.len()
@@ -73,7 +78,11 @@ fn vulkan_agrees_with_the_reference() {
     assert_eq!(compare(&open_device(adapter.choice).unwrap(), WeightType::F32, 2e-3), 5);
 }
 
-fn segment<'a>(tokens: &'a [TokenId], rows: usize, cache: &'a mut TransformerCache) -> Segment<'a, TransformerCache> {
+fn segment<'a>(
+    tokens: &'a [TokenId],
+    rows: usize,
+    cache: &'a mut TransformerCache,
+) -> Segment<'a, TransformerCache> {
     Segment { tokens, rows, cache }
 }
 
@@ -88,12 +97,20 @@ fn ragged_segments_do_not_touch_each_other() {
         let (mut a, mut b, mut c) = (model.new_cache(), model.new_cache(), model.new_cache());
         // Different lengths and rows; the third only fills its cache.
         let first = model
-            .forward(&mut [segment(&tokens[..7], 7, &mut a), segment(&tokens[3..4], 1, &mut b), segment(&tokens[..30], 0, &mut c)])
+            .forward(&mut [
+                segment(&tokens[..7], 7, &mut a),
+                segment(&tokens[3..4], 1, &mut b),
+                segment(&tokens[..30], 0, &mut c),
+            ])
             .unwrap();
         assert_eq!((&first[0], &first[1]), (&alone(&tokens[..7], 7), &alone(&tokens[3..4], 1)));
         assert_eq!(first[2].rows(), 0);
         let second = model
-            .forward(&mut [segment(&tokens[30..], 3, &mut c), segment(&tokens[7..9], 2, &mut a), segment(&tokens[4..20], 5, &mut b)])
+            .forward(&mut [
+                segment(&tokens[30..], 3, &mut c),
+                segment(&tokens[7..9], 2, &mut a),
+                segment(&tokens[4..20], 5, &mut b),
+            ])
             .unwrap();
         assert_eq!(second[0], alone(&tokens, 3));
         assert_eq!(second[1], alone(&tokens[..9], 2));
@@ -115,7 +132,12 @@ fn rows_do_not_depend_on_their_number() {
                 for end in (step..=tokens.len()).step_by(step) {
                     let logits = cached.logits(&tokens[..end], step).unwrap();
                     for row in 0..step {
-                        assert_eq!(logits.row(row), whole.row(end - step + row), "{} by {step}", folder.display());
+                        assert_eq!(
+                            logits.row(row),
+                            whole.row(end - step + row),
+                            "{} by {step}",
+                            folder.display()
+                        );
                     }
                 }
             }

@@ -159,13 +159,13 @@ fn max_tokens_is_kept_to_the_token() {
     let mut engine = engine();
     let longest = go(&mut engine, &options(0, ExactMatch, 5)).tokens();
     for k in LENGTHS.into_iter().chain([29, 30, 100]) {
-        for max_tokens in 0..=12 {
+        for max_tokens in 1..=12 {
             let lossless = go(&mut engine, &SessionOptions { max_tokens, ..options(k, Lossless, 5) });
             let run = go(&mut engine, &SessionOptions { max_tokens, ..options(k, ExactMatch, 5) });
             assert_eq!(run.tokens(), longest[..max_tokens], "k = {k}");
             assert_eq!(lossless.tokens().len(), max_tokens, "k = {k}");
             for run in [run, lossless] {
-                assert_eq!(run.finish(), (max_tokens > 0).then_some(&Finish::MaxTokens));
+                assert_eq!(run.finish(), Some(&Finish::MaxTokens));
                 assert!(run.steps.iter().all(|step| step.drafted <= k.min(max_tokens - 1)));
             }
         }

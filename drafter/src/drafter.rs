@@ -72,6 +72,12 @@ pub trait Drafter: Send {
     fn observe(&mut self, _verdict: &Verdict) {}
 }
 
+impl std::fmt::Debug for dyn Drafter + '_ {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "drafter {}", self.name())
+    }
+}
+
 impl<D: Drafter + ?Sized> Drafter for Box<D> {
     fn name(&self) -> &str {
         (**self).name()

@@ -109,9 +109,16 @@ mod tests {
     use drafthorse_logits::{Sampler, SamplingOptions, SeededDraws, argmax};
     use drafthorse_model::TableModel;
 
-    fn propose(drafter: &mut ModelDrafter, sequence: &[TokenId], max: usize, vocab: usize, after: bool) -> Proposal {
+    fn propose(
+        drafter: &mut ModelDrafter,
+        sequence: &[TokenId],
+        max: usize,
+        vocab: usize,
+        after: bool,
+    ) -> Proposal {
         let sampler = Sampler::new(&SamplingOptions::default()).unwrap();
-        let request = DraftRequest { max, score_after: after, vocab, prompt: sequence.len(), sampler: &sampler };
+        let request =
+            DraftRequest { max, score_after: after, vocab, prompt: sequence.len(), sampler: &sampler };
         let proposal = drafter.propose(sequence, &request, &mut SeededDraws::new(0, 1)).unwrap();
         assert_eq!(proposal.check(vocab, max), Ok(()));
         proposal
@@ -133,7 +140,11 @@ mod tests {
     #[test]
     fn stops_at_the_end_of_its_own_context() {
         let mut drafter = ModelDrafter::new(Arc::new(TableModel::random(3, 1.0, 1).with_context(4)));
-        assert_eq!(propose(&mut drafter, &[0, 1, 2], 5, 3, true).tokens.len(), 2, "after 3 and after 4 tokens");
+        assert_eq!(
+            propose(&mut drafter, &[0, 1, 2], 5, 3, true).tokens.len(),
+            2,
+            "after 3 and after 4 tokens"
+        );
         assert!(propose(&mut drafter, &[0; 5], 5, 3, true).tokens.is_empty());
         assert!(drafter.prepare(&[0; 5]).is_ok());
     }

@@ -19,6 +19,8 @@ pub(crate) struct Emitted {
     pub(crate) tokens: Vec<StepToken>,
     pub(crate) text: String,
     pub(crate) finish: Option<Finish>,
+    /// Why the text breaks off after this.
+    pub(crate) error: Option<Error>,
 }
 
 impl Emitter {
@@ -37,11 +39,17 @@ impl Emitter {
         self.left
     }
 
-    /// Takes the tokens of a round, up to the first stop token, stop string, or limit.
-    pub(crate) fn emit(&mut self, round: &[(TokenId, Provenance)]) -> Result<Emitted, Error> {
-        let mut emitted = Emitted { tokens: Vec::new(), text: String::new(), finish: None };
+    /// Takes the tokens of a round, up to the first stop token, stop string, limit, or error.
+    pub(crate) fn emit(&mut self, round: &[(TokenId, Provenance)]) -> Emitted {
+        let mut emitted = Emitted { tokens: Vec::new(), text: String::new(), finish: None, error: None };
         for &(id, provenance) in round {
-            let (text, finish) = self.token(id)?;
+            let (text, finish) = match self.token(id) {
+                Ok(token) => token,
+                Err(error) => {
+                    emitted.error = Some(error);
+                    return emitted;
+                }
+            };
             emitted.text += &text;
             emitted.tokens.push(StepToken { id, provenance, text });
             if finish.is_some() {
@@ -50,9 +58,11 @@ impl Emitter {
             }
         }
         if emitted.finish.is_some() {
-            emitted.text += &self.flush()?;
+            let (text, error) = self.flush();
+            emitted.text += &text;
+            emitted.error = error;
         }
-        Ok(emitted)
+        emitted
     }
 
     fn token(&mut self, id: TokenId) -> Result<(String, Option<Finish>), Error> {
@@ -75,10 +85,14 @@ impl Emitter {
         Ok((released.text, finish))
     }
 
-    /// Text held back, when no token follows.
-    pub(crate) fn flush(&mut self) -> Result<String, Error> {
+    /// Text held back, when no token follows; and what went wrong with the rest, if something did.
+    pub(crate) fn flush(&mut self) -> (String, Option<Error>) {
         let rest = self.decoder.as_mut().map_or(Ok(String::new()), |decoder| decoder.finish());
-        let released = self.stops.push(&rest.map_err(Error::text)?);
-        Ok(released.text + &self.stops.finish())
+        let (rest, error) = match rest {
+            Ok(rest) => (rest, None),
+            Err(error) => (String::new(), Some(Error::text(error))),
+        };
+        let released = self.stops.push(&rest);
+        (released.text + &self.stops.finish(), error)
     }
 }

@@ -59,7 +59,9 @@ impl Error {
 
     pub(crate) fn expert(error: ModelError) -> Self {
         match error {
-            ModelError::Logits(source) => Self::because(ErrorKind::Logits, "the expert's logits cannot be sampled", source),
+            ModelError::Logits(source) => {
+                Self::because(ErrorKind::Logits, "the expert's logits cannot be sampled", source)
+            }
             source => Self::because(ErrorKind::Model, "the expert failed", source),
         }
     }

@@ -46,7 +46,7 @@ impl std::fmt::Debug for SessionOptions {
             .field("stop_tokens", &self.stop_tokens)
             .field("stop_strings", &self.stop_strings)
             .field("draft_length", &self.draft_length)
-            .field("rule", &self.rule.as_ref().map(|rule| rule.name()))
+            .field("rule", &self.rule.as_deref().map(AcceptanceRule::name))
             .finish()
     }
 }

@@ -29,7 +29,10 @@ pub struct Pending<T> {
 
 impl<T: Send + 'static> Pending<T> {
     /// Loads `what` on a new thread. Dropping the result lets the thread end by itself.
-    pub fn spawn(what: impl Into<String>, load: impl FnOnce() -> Result<T, ModelError> + Send + 'static) -> Self {
+    pub fn spawn(
+        what: impl Into<String>,
+        load: impl FnOnce() -> Result<T, ModelError> + Send + 'static,
+    ) -> Self {
         let what = what.into();
         let (sender, result) = bounded(1);
         let name = what.clone();
@@ -40,7 +43,12 @@ impl<T: Send + 'static> Pending<T> {
                 Ok(Err(source)) => {
                     Err(Error::because(ErrorKind::Load, format!("the {name} could not be loaded"), source))
                 }
-                Err(_) => Err(Error::new(ErrorKind::Load, format!("loading the {name} panicked"))),
+                Err(panic) => {
+                    let reason = panic.downcast_ref::<String>().map(String::as_str);
+                    let reason = reason.or_else(|| panic.downcast_ref::<&str>().copied());
+                    let reason = reason.unwrap_or("it gave no reason");
+                    Err(Error::new(ErrorKind::Load, format!("loading the {name} panicked: {reason}")))
+                }
             };
             // Nobody may be waiting any more.
             let _ = sender.send(result);
@@ -70,7 +78,8 @@ impl<T: Send + 'static> Pending<T> {
     }
 
     fn gone(&self) -> Error {
-        let message = format!("the {} is not there: its thread could not start, or it was taken before", self.what);
+        let message =
+            format!("the {} is not there: its thread could not start, or it was taken before", self.what);
         Error::new(ErrorKind::Load, message)
     }
 }
@@ -98,6 +107,9 @@ mod tests {
         assert_eq!(failed.to_string(), "the expert could not be loaded");
         assert!(std::error::Error::source(&failed).is_some());
         let panicked = Pending::<u8>::spawn("expert", || panic!("as the test wants")).wait().unwrap_err();
-        assert_eq!((panicked.kind(), panicked.to_string().as_str()), (ErrorKind::Load, "loading the expert panicked"));
+        assert_eq!(
+            (panicked.kind(), panicked.to_string().as_str()),
+            (ErrorKind::Load, "loading the expert panicked: as the test wants")
+        );
     }
 }

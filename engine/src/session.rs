@@ -1,6 +1,5 @@
 use crate::{
-    Engine, Error, ErrorKind, Finish, Provenance, SessionOptions, Stats, Step,
-    compatible::check_rule,
+    Engine, Error, ErrorKind, Finish, Provenance, SessionOptions, Stats, Step, compatible::check_rule,
     emit::Emitter,
 };
 use drafthorse_drafter::DraftRequest;
@@ -50,10 +49,11 @@ impl<'a> Session<'a> {
         draws: Box<dyn Draws + 'a>,
     ) -> Result<Self, Error> {
         let sampler = Sampler::new(&options.sampling)?;
+        sampler.check_vocabulary(engine.verifier.vocab_size())?;
         let rule = options.rule.clone().unwrap_or_else(|| engine.rule.clone());
         check_rule(&*engine.drafter, &*rule)?;
         check_prompt(prompt, engine)?;
-        check_stops(options, engine)?;
+        check_ending(options, engine)?;
         let room = engine.verifier.context_len() - prompt.len();
         let (left, limit) = if options.max_tokens <= room {
             (options.max_tokens, Finish::MaxTokens)
@@ -72,7 +72,7 @@ impl<'a> Session<'a> {
             sequence: prompt.to_vec(),
             prompt: prompt.len(),
             stats: Stats::default(),
-            state: if left == 0 { State::Ended } else { State::New },
+            state: State::New,
         })
     }
 
@@ -122,7 +122,7 @@ impl<'a> Session<'a> {
         if !proposal.tokens.is_empty() {
             self.engine.drafter.observe(&verdict);
         }
-        let emitted = self.emitter.emit(&tokens(&proposal, verdict))?;
+        let emitted = self.emitter.emit(&tokens(&proposal, verdict));
         self.sequence.extend(emitted.tokens.iter().map(|token| token.id));
         let mut step = Step {
             tokens: emitted.tokens,
@@ -137,6 +137,11 @@ impl<'a> Session<'a> {
         };
         step.other_time = start.elapsed().saturating_sub(draft_time + verify_time);
         self.stats.add(&step);
+        self.state = match (emitted.error, step.finish.is_some()) {
+            (Some(error), _) => State::Failed(error),
+            (None, true) => State::Ended,
+            (None, false) => State::Running,
+        };
         Ok(step)
     }
 
@@ -148,8 +153,7 @@ impl<'a> Session<'a> {
             return Ok(Proposal::empty());
         }
         let vocab = self.engine.verifier.vocab_size();
-        let request =
-            DraftRequest { max, score_after, vocab, prompt: self.prompt, sampler: &self.sampler };
+        let request = DraftRequest { max, score_after, vocab, prompt: self.prompt, sampler: &self.sampler };
         let drafter = &mut self.engine.drafter;
         let proposal = drafter
             .propose(&self.sequence, &request, &mut *self.draws)
@@ -158,15 +162,16 @@ impl<'a> Session<'a> {
         Ok(proposal)
     }
 
-    /// Ends the session; text that was held back comes first, then the error.
-    fn fail(&mut self, error: Error) -> Option<Result<Step, Error>> {
-        let held = self.emitter.flush().unwrap_or_default();
+    /// Ends the session: text that was held back comes first, then the error.
+    fn fail(&mut self, error: Error) -> Result<Step, Error> {
+        // A second error, from the held back text, would hide the first.
+        let (held, _) = self.emitter.flush();
         if held.is_empty() {
             self.state = State::Ended;
-            return Some(Err(error));
+            return Err(error);
         }
         self.state = State::Failed(error);
-        Some(Ok(Step::text_only(held)))
+        Ok(Step::text_only(held))
     }
 }
 
@@ -174,31 +179,13 @@ impl Iterator for Session<'_> {
     type Item = Result<Step, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        match std::mem::replace(&mut self.state, State::Running) {
-            State::Ended => {
-                self.state = State::Ended;
-                return None;
-            }
-            State::Failed(error) => {
-                self.state = State::Ended;
-                return Some(Err(error));
-            }
-            State::New => {
-                if let Err(error) = self.read_prompt() {
-                    return self.fail(error);
-                }
-            }
-            State::Running => {}
-        }
-        match self.round() {
-            Ok(step) => {
-                if step.finish.is_some() {
-                    self.state = State::Ended;
-                }
-                Some(Ok(step))
-            }
-            Err(error) => self.fail(error),
-        }
+        let ready = match std::mem::replace(&mut self.state, State::Ended) {
+            State::Ended => return None,
+            State::Failed(error) => return Some(self.fail(error)),
+            State::New => self.read_prompt(),
+            State::Running => Ok(()),
+        };
+        Some(ready.and_then(|()| self.round()).or_else(|error| self.fail(error)))
     }
 }
 
@@ -226,13 +213,24 @@ fn check_prompt(prompt: &[TokenId], engine: &Engine) -> Result<(), Error> {
         ));
     }
     match prompt.iter().find(|&&token| token as usize >= vocab) {
-        Some(token) => fail(format!("token {token} of the prompt is outside the vocabulary of {vocab} tokens")),
+        Some(token) => fail(format!(
+            "token {token} of the prompt is outside the vocabulary of {vocab} tokens; is it from another tokenizer?"
+        )),
         None => Ok(()),
     }
 }
 
-fn check_stops(options: &SessionOptions, engine: &Engine) -> Result<(), Error> {
+fn check_ending(options: &SessionOptions, engine: &Engine) -> Result<(), Error> {
     let fail = |message: &str| Err(Error::new(ErrorKind::Option, message));
+    if options.max_tokens == 0 {
+        return fail("max tokens is 0; at least 1 is needed");
+    }
+    let vocab = engine.verifier.vocab_size();
+    if let Some(token) = options.stop_tokens.iter().find(|&&token| token as usize >= vocab) {
+        return fail(&format!(
+            "stop token {token} is outside the vocabulary of {vocab} tokens and would never come; is it of another model?"
+        ));
+    }
     if options.stop_strings.iter().any(String::is_empty) {
         return fail("a stop string is empty; it would end every text at once");
     }

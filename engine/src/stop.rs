@@ -25,8 +25,9 @@ impl StopStrings {
     pub(crate) fn push(&mut self, piece: &str) -> Released {
         self.held.push_str(piece);
         let found = self.strings.iter().filter_map(|stop| self.held.find(stop.as_str()).map(|at| (at, stop)));
-        // The earliest; the longest of those that begin together.
-        if let Some((at, stop)) = found.min_by_key(|(at, stop)| (*at, std::cmp::Reverse(stop.len()))) {
+        // The one that ends first, as if the text came letter by letter: where pieces end must not matter.
+        // Of those that end together, the longest.
+        if let Some((at, stop)) = found.min_by_key(|(at, stop)| (at + stop.len(), *at)) {
             let stop = stop.clone();
             self.held.truncate(at);
             return Released { text: std::mem::take(&mut self.held), stop: Some(stop) };
@@ -75,9 +76,10 @@ mod tests {
     }
 
     #[test]
-    fn the_earliest_then_the_longest_wins() {
+    fn the_first_to_end_wins_then_the_longest() {
         assert_eq!(run(&["cd", "b"], &["abcd"]), ("a".into(), Some("b".into())));
-        assert_eq!(run(&["b", "bc"], &["abcd"]), ("a".into(), Some("bc".into())));
+        assert_eq!(run(&["bc", "b"], &["abcd"]), ("a".into(), Some("b".into())));
+        assert_eq!(run(&["c", "abc"], &["abcd"]), (String::new(), Some("abc".into())));
     }
 
     #[test]
@@ -89,6 +91,20 @@ mod tests {
     }
 
     proptest! {
+        /// Nor does it matter with several strings.
+        #[test]
+        fn pieces_do_not_matter_to_several_strings(
+            pieces in prop::collection::vec("[abc]{0,3}", 0..12),
+            stops in prop::collection::vec("[abc]{1,4}", 1..4),
+        ) {
+            let whole = pieces.concat();
+            let letters: Vec<String> = whole.chars().map(String::from).collect();
+            let stops: Vec<&str> = stops.iter().map(String::as_str).collect();
+            let of = |pieces: &[String]| run(&stops, &pieces.iter().map(String::as_str).collect::<Vec<_>>());
+            prop_assert_eq!(of(&pieces), of(&letters));
+            prop_assert_eq!(of(&pieces), of(&[whole]));
+        }
+
         /// However the text is cut into pieces, the outcome is that of the text as a whole.
         #[test]
         fn pieces_do_not_matter(pieces in prop::collection::vec("[abé]{0,3}", 0..12), stop in "[abé]{1,4}") {

@@ -23,8 +23,16 @@ const SCORES: usize = 1 << 24;
 #[backend_extension(Cube)]
 pub trait GpuOps: Backend {
     fn gpu_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self>;
-    fn gpu_scores(query: FloatTensor<Self>, keys: FloatTensor<Self>, shape: AttentionShape) -> FloatTensor<Self>;
-    fn gpu_values(probs: FloatTensor<Self>, values: FloatTensor<Self>, shape: AttentionShape) -> FloatTensor<Self>;
+    fn gpu_scores(
+        query: FloatTensor<Self>,
+        keys: FloatTensor<Self>,
+        shape: AttentionShape,
+    ) -> FloatTensor<Self>;
+    fn gpu_values(
+        probs: FloatTensor<Self>,
+        values: FloatTensor<Self>,
+        shape: AttentionShape,
+    ) -> FloatTensor<Self>;
 }
 
 impl GpuOps for CubeBackend {
@@ -127,13 +135,19 @@ pub(crate) fn attention(
     if outputs.len() == 1 { outputs.remove(0) } else { Tensor::cat(outputs, 0) }
 }
 
-fn attention_block(query: Tensor<2>, keys: &Tensor<2>, values: &Tensor<2>, shape: AttentionShape) -> Tensor<2> {
+fn attention_block(
+    query: Tensor<2>,
+    keys: &Tensor<2>,
+    values: &Tensor<2>,
+    shape: AttentionShape,
+) -> Tensor<2> {
     let (keys, values) = (keys.clone().into_dispatch(), values.clone().into_dispatch());
     let scores = Tensor::<3>::from_dispatch(Dispatch::gpu_scores(query.into_dispatch(), keys, shape));
     let probs = softmax(scores, 2).into_dispatch();
     Tensor::from_dispatch(Dispatch::gpu_values(probs, values, shape))
 }
 
+#[allow(clippy::collapsible_if, reason = "a kernel evaluates both sides of `&&`")]
 mod kernels {
     use cubecl::prelude::*;
 

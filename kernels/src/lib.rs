@@ -45,10 +45,18 @@ impl AttentionShape {
 
     fn check(&self, query: [usize; 2], keys: [usize; 2], values: [usize; 2]) {
         let Self { heads, kv_heads, head_dim, start, window } = *self;
-        assert!(kv_heads > 0 && heads.is_multiple_of(kv_heads), "{heads} query heads on {kv_heads} key heads");
+        assert!(
+            kv_heads > 0 && heads.is_multiple_of(kv_heads),
+            "{heads} query heads on {kv_heads} key heads"
+        );
         assert_eq!(query[1], heads * head_dim, "width of the queries");
         assert_eq!((keys[1], values), (kv_heads * head_dim, keys), "shape of the cache");
-        assert!(start + query[0] <= keys[0], "rows {start}+{} exceed a cache of {} positions", query[0], keys[0]);
+        assert!(
+            start + query[0] <= keys[0],
+            "rows {start}+{} exceed a cache of {} positions",
+            query[0],
+            keys[0]
+        );
         assert!(window != Some(0), "a window of no positions");
     }
 }
@@ -130,7 +138,10 @@ pub fn silu_mul(gate_up: Tensor<2>) -> Tensor<2> {
 /// Source: Su et al., "`RoFormer`", 2021, equation 34.
 pub fn rope(x: Tensor<2>, cos: &Tensor<2>, sin: &Tensor<2>) -> Tensor<2> {
     let ([m, width], angles) = (x.dims(), cos.dims());
-    assert!(angles == sin.dims() && angles[0] == m && width.is_multiple_of(2 * angles[1]), "shape of the angles");
+    assert!(
+        angles == sin.dims() && angles[0] == m && width.is_multiple_of(2 * angles[1]),
+        "shape of the angles"
+    );
     #[cfg(feature = "cpu")]
     if is_cpu(&x.device()) {
         return cpu::ops::rope(x, cos, sin);

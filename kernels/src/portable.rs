@@ -39,10 +39,7 @@ pub fn rope(x: Tensor<2>, cos: &Tensor<2>, sin: &Tensor<2>) -> Tensor<2> {
     let x = x.reshape([m, heads, 2 * half]);
     let (low, high) = (x.clone().slice(s![.., .., 0..half]), x.slice(s![.., .., half..]));
     let (cos, sin) = (cos.clone().unsqueeze_dim::<3>(1), sin.clone().unsqueeze_dim::<3>(1));
-    let rotated = vec![
-        low.clone() * cos.clone() - high.clone() * sin.clone(),
-        high * cos + low * sin,
-    ];
+    let rotated = vec![low.clone() * cos.clone() - high.clone() * sin.clone(), high * cos + low * sin];
     Tensor::cat(rotated, 2).reshape([m, width])
 }
 
@@ -51,7 +48,8 @@ pub fn attention(query: Tensor<2>, keys: &Tensor<2>, values: &Tensor<2>, shape: 
     let AttentionShape { heads, kv_heads, head_dim, start, .. } = shape;
     let [m, width] = query.dims();
     let (group, filled) = (heads / kv_heads, start + m);
-    let mask = mask(&query, m, shape).unsqueeze_dim::<3>(0).repeat_dim(0, group).reshape([1, group * m, filled]);
+    let mask =
+        mask(&query, m, shape).unsqueeze_dim::<3>(0).repeat_dim(0, group).reshape([1, group * m, filled]);
     // The query heads of a group lie next to each other: they become rows of one product.
     let query = query.reshape([m, heads, head_dim]).swap_dims(0, 1).reshape([kv_heads, group * m, head_dim]);
     let rows = |cache: &Tensor<2>| {

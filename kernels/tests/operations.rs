@@ -3,6 +3,7 @@
 //! Three laws hold for each of them: the result is that of the stock operations to within rounding, a row
 //! depends on its own input alone, and the number of threads changes no bit.
 #![cfg(feature = "cpu")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

@@ -5,7 +5,9 @@ use crate::TokenId;
 #[non_exhaustive]
 pub enum LogitsError {
     /// A logit is NaN or positive infinity; no distribution follows from it.
-    #[error("logit of token {token} is {value}; the model or a processor is broken, or an f16 value overflowed (try f32)")]
+    #[error(
+        "logit of token {token} is {value}; the model or a processor is broken, or an f16 value overflowed (try f32)"
+    )]
     NotFinite {
         /// The first token whose logit is unusable.
         token: TokenId,

@@ -42,6 +42,7 @@ pub fn outcomes<T: Eq + Hash>(mut procedure: impl FnMut(&mut dyn Draws) -> T) ->
 }
 
 /// The largest absolute difference between two laws.
+#[allow(clippy::implicit_hasher, reason = "the counterpart of what `outcomes` returns")]
 pub fn distance<T: Eq + Hash>(a: &HashMap<T, f64>, b: &HashMap<T, f64>) -> f64 {
     let at = |law: &HashMap<T, f64>, key: &T| law.get(key).copied().unwrap_or(0.0);
     a.keys().chain(b.keys()).map(|key| (at(a, key) - at(b, key)).abs()).fold(0.0, f64::max)

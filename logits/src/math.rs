@@ -31,7 +31,8 @@ pub(crate) fn check(row: &[f32]) -> Result<(), LogitsError> {
     // One pass without branches decides the usual case: every value is a number below +inf.
     let (mut bad, mut alive) = (false, false);
     for &value in row {
-        bad |= value.is_nan() | (value == f32::INFINITY);
+        // NaN is not below infinity either.
+        bad |= !value.lt(&f32::INFINITY);
         alive |= value > f32::NEG_INFINITY;
     }
     if bad {
@@ -44,10 +45,8 @@ pub(crate) fn check(row: &[f32]) -> Result<(), LogitsError> {
 /// Softmax in f64 of a row that passed [`check`].
 pub(crate) fn softmax(row: &[f32]) -> Vec<f64> {
     let max = f64::from(row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-    let mut probs: Vec<f64> = row
-        .iter()
-        .map(|&x| if x == f32::NEG_INFINITY { 0.0 } else { (f64::from(x) - max).exp() })
-        .collect();
+    let mut probs: Vec<f64> =
+        row.iter().map(|&x| if x == f32::NEG_INFINITY { 0.0 } else { (f64::from(x) - max).exp() }).collect();
     let sum: f64 = probs.iter().sum();
     for p in &mut probs {
         *p /= sum;

@@ -81,9 +81,10 @@ impl Probs {
     pub fn max(&self) -> (TokenId, f64) {
         match &self.0 {
             Repr::Point { token, .. } => (*token, 1.0),
-            Repr::Dense(probs) => probs.iter().enumerate().fold((0, probs[0]), |best, (i, &p)| {
-                if p > best.1 { (i as TokenId, p) } else { best }
-            }),
+            Repr::Dense(probs) => probs
+                .iter()
+                .enumerate()
+                .fold((0, probs[0]), |best, (i, &p)| if p > best.1 { (i as TokenId, p) } else { best }),
         }
     }
 

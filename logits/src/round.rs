@@ -19,7 +19,7 @@ pub struct Proposal {
 #[non_exhaustive]
 pub enum ProposalError {
     /// More tokens than were asked for.
-    #[error("drafter proposed {tokens} tokens, at most {max} were asked for")]
+    #[error("drafter proposed {tokens} tokens, at most {max} were asked for (`DraftRequest::max`)")]
     TooLong {
         /// Tokens proposed.
         tokens: usize,
@@ -27,7 +27,9 @@ pub enum ProposalError {
         max: usize,
     },
     /// The number of score rows fits neither the tokens nor the tokens and one after.
-    #[error("drafter gave {rows} rows of scores for {tokens} tokens; one a token is needed, and at most one after the last")]
+    #[error(
+        "drafter gave {rows} rows of scores for {tokens} tokens; one a token is needed, and at most one after the last"
+    )]
     Rows {
         /// Rows given.
         rows: usize,
@@ -35,7 +37,9 @@ pub enum ProposalError {
         tokens: usize,
     },
     /// A row of scores has another vocabulary than the expert.
-    #[error("drafter scored {found} tokens at position {index} of its proposal, the expert's vocabulary has {expected}")]
+    #[error(
+        "drafter scored {found} tokens at position {index} of its proposal, the expert's vocabulary has {expected} (`DraftRequest::vocab`)"
+    )]
     Vocabulary {
         /// Index in the proposal.
         index: usize,
@@ -45,7 +49,9 @@ pub enum ProposalError {
         expected: usize,
     },
     /// A token to which the drafter's own distribution gives no probability: it was not drawn from it.
-    #[error("drafter proposed token {token} at position {index} of its proposal, to which its own scores give probability 0")]
+    #[error(
+        "drafter proposed token {token} at position {index} of its proposal, to which its own scores give probability 0; draw it from them, or hand over `Scores::point`"
+    )]
     Impossible {
         /// Index in the proposal.
         index: usize,

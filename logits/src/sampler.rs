@@ -57,10 +57,20 @@ impl SamplingOptions {
         {
             range(name, x.into(), x.is_finite(), finite)?;
         }
-        range("top-p", self.top_p, self.top_p > 0.0 && self.top_p <= 1.0, "above 0 and at most 1 (1 is off)")?;
+        range(
+            "top-p",
+            self.top_p,
+            self.top_p > 0.0 && self.top_p <= 1.0,
+            "above 0 and at most 1 (1 is off)",
+        )?;
         range("min-p", self.min_p, (0.0..=1.0).contains(&self.min_p), "0 (off) to 1")?;
         for &(_, bias) in &self.logit_bias {
-            range("logit bias", bias.into(), !bias.is_nan() && bias < f32::INFINITY, "a number or -inf (bans the token)")?;
+            range(
+                "logit bias",
+                bias.into(),
+                !bias.is_nan() && bias < f32::INFINITY,
+                "a number or -inf (bans the token)",
+            )?;
         }
         Ok(())
     }
@@ -134,6 +144,18 @@ impl Sampler {
         self
     }
 
+    /// Whether the options speak only of tokens below `vocab`.
+    ///
+    /// # Errors
+    ///
+    /// [`LogitsError::BiasToken`]: a bias for a token beyond.
+    pub fn check_vocabulary(&self, vocab: usize) -> Result<(), LogitsError> {
+        match self.highest_bias.filter(|&token| token as usize >= vocab) {
+            Some(token) => Err(LogitsError::BiasToken { token, vocab }),
+            None => Ok(()),
+        }
+    }
+
     /// Whether every distribution is a point mass (temperature 0).
     pub fn is_greedy(&self) -> bool {
         self.greedy
@@ -146,12 +168,10 @@ impl Sampler {
     /// A NaN or `+inf` among the logits, a row in which every token is excluded, or a bias for a token
     /// that the row does not have.
     pub fn scores(&self, context: &Context<'_>, row: &[f32]) -> Result<Scores, LogitsError> {
-        if let Some(token) = self.highest_bias.filter(|&token| token as usize >= row.len()) {
-            return Err(LogitsError::BiasToken { token, vocab: row.len() });
-        }
+        self.check_vocabulary(row.len())?;
         math::check(row)?;
         let mut row = row.to_vec();
-        self.run(&self.law, context, &mut row)?;
+        Self::run(&self.law, context, &mut row)?;
         if self.greedy {
             let probs = Probs::point(math::argmax(&row), row.len());
             return Ok(Scores::new(row, probs));
@@ -161,12 +181,11 @@ impl Sampler {
             return Ok(Scores::new(row, probs));
         }
         let mut warped = row.clone();
-        self.run(&self.warp, context, &mut warped)?;
+        Self::run(&self.warp, context, &mut warped)?;
         Ok(Scores::new(row, Probs::softmax(&warped)))
     }
 
     fn run(
-        &self,
         processors: &[Arc<dyn LogitsProcessor>],
         context: &Context<'_>,
         row: &mut [f32],
@@ -182,17 +201,17 @@ impl Sampler {
 mod tests {
     use super::*;
 
-    fn sampler(options: SamplingOptions) -> Sampler {
-        Sampler::new(&options).unwrap()
+    fn sampler(options: &SamplingOptions) -> Sampler {
+        Sampler::new(options).unwrap()
     }
 
-    fn probs(options: SamplingOptions, row: &[f32]) -> Vec<f64> {
+    fn probs(options: &SamplingOptions, row: &[f32]) -> Vec<f64> {
         sampler(options).scores(&Context::new(&[], 0), row).unwrap().probs().to_vec()
     }
 
     #[test]
     fn greedy_is_a_point_mass_on_the_lowest_best_token() {
-        assert_eq!(probs(SamplingOptions::default(), &[1.0, 5.0, 5.0]), [0.0, 1.0, 0.0]);
+        assert_eq!(probs(&SamplingOptions::default(), &[1.0, 5.0, 5.0]), [0.0, 1.0, 0.0]);
     }
 
     #[test]
@@ -203,7 +222,7 @@ mod tests {
             top_k: 1,
             ..Default::default()
         };
-        let scores = sampler(options).scores(&Context::new(&[], 0), &[9.0, 0.0, 1.0]).unwrap();
+        let scores = sampler(&options).scores(&Context::new(&[], 0), &[9.0, 0.0, 1.0]).unwrap();
         assert_eq!(scores.probs().to_vec(), [0.0, 0.0, 1.0]);
         assert_eq!(scores.raw().get(0), 0.0);
         assert!((scores.raw().get(2) / scores.raw().get(1) - 1f64.exp()).abs() < 1e-12);
@@ -212,7 +231,8 @@ mod tests {
     #[test]
     fn temperature_comes_before_top_p() {
         let row = [0.6f32, 0.4].map(f32::ln);
-        let with = |temperature| probs(SamplingOptions { temperature, top_p: 0.65, ..Default::default() }, &row);
+        let with =
+            |temperature| probs(&SamplingOptions { temperature, top_p: 0.65, ..Default::default() }, &row);
         assert!(with(1.0)[1] > 0.0, "0.6 alone does not reach 0.65");
         assert_eq!(with(0.5), [1.0, 0.0], "at temperature 0.5 the first token has 0.69");
     }
@@ -221,19 +241,27 @@ mod tests {
     fn options_out_of_range_are_named() {
         let bad = |options: SamplingOptions| Sampler::new(&options).unwrap_err().to_string();
         let d = SamplingOptions::default;
-        assert!(bad(SamplingOptions { temperature: -1.0, ..d() }).starts_with("temperature -1 is out of range"));
+        assert!(
+            bad(SamplingOptions { temperature: -1.0, ..d() }).starts_with("temperature -1 is out of range")
+        );
         assert!(bad(SamplingOptions { temperature: f32::NAN, ..d() }).contains("temperature NaN"));
         assert!(bad(SamplingOptions { top_p: 1.5, ..d() }).starts_with("top-p 1.5"));
         assert!(bad(SamplingOptions { top_p: 0.0, ..d() }).starts_with("top-p 0"));
         assert!(bad(SamplingOptions { min_p: -0.5, ..d() }).starts_with("min-p -0.5"));
         assert!(bad(SamplingOptions { repetition_penalty: 0.0, ..d() }).starts_with("repetition penalty 0"));
-        assert!(bad(SamplingOptions { presence_penalty: f32::INFINITY, ..d() }).starts_with("presence penalty"));
-        assert!(bad(SamplingOptions { logit_bias: vec![(0, f32::NAN)], ..d() }).starts_with("logit bias NaN"));
+        assert!(
+            bad(SamplingOptions { presence_penalty: f32::INFINITY, ..d() }).starts_with("presence penalty")
+        );
+        assert!(
+            bad(SamplingOptions { logit_bias: vec![(0, f32::NAN)], ..d() }).starts_with("logit bias NaN")
+        );
     }
 
     #[test]
     fn unusable_rows_and_biases_are_refused() {
-        let refuse = |options, row: &[f32]| sampler(options).scores(&Context::new(&[], 0), row).unwrap_err();
+        let refuse = |options: SamplingOptions, row: &[f32]| {
+            sampler(&options).scores(&Context::new(&[], 0), row).unwrap_err()
+        };
         let d = SamplingOptions::default;
         assert!(matches!(refuse(d(), &[f32::NAN]), LogitsError::NotFinite { .. }));
         let ban = SamplingOptions { logit_bias: vec![(0, f32::NEG_INFINITY)], ..d() };
@@ -250,7 +278,7 @@ mod tests {
                 row[self.0] = f32::NEG_INFINITY;
             }
         }
-        let scores = sampler(SamplingOptions::default()).with_processor(Ban(1));
+        let scores = sampler(&SamplingOptions::default()).with_processor(Ban(1));
         let scores = scores.scores(&Context::new(&[], 0), &[0.0, 9.0]).unwrap();
         assert_eq!((scores.probs().as_point(), scores.raw().get(1)), (Some(0), 0.0));
     }

@@ -54,11 +54,17 @@ impl<M: LanguageModel> CachedModel<M> {
             let tokens = &sequence[at..at + take];
             let wanted = if last { rows } else { 0 };
             let mut segment = [Segment { tokens, rows: wanted, cache: &mut self.cache }];
-            let mut logits = self.model.forward(&mut segment)?;
+            let logits = self.model.forward(&mut segment)?.pop();
+            let logits = logits.unwrap_or_else(|| Logits::new(Vec::new(), self.model.vocab_size()));
+            let (found, expected) = (shape(&logits), (wanted, self.model.vocab_size()));
+            if found != expected {
+                let ((rows, vocab), (expected_rows, expected_vocab)) = (found, expected);
+                return Err(ModelError::LogitsShape { rows, vocab, expected_rows, expected_vocab });
+            }
             self.tokens.extend_from_slice(tokens);
             at += take;
             if last {
-                return logits.pop().ok_or(ModelError::Rows { rows, tokens: 0 });
+                return Ok(logits);
             }
         }
     }
@@ -77,6 +83,10 @@ impl<M: LanguageModel> CachedModel<M> {
         }
         Ok(())
     }
+}
+
+fn shape(logits: &Logits) -> (usize, usize) {
+    (logits.rows(), logits.vocab_size())
 }
 
 /// A model as a function of the sequence, of whatever kind: what drafters, verifiers and engines hold.
@@ -184,6 +194,32 @@ mod tests {
         assert!(cached.logits(&[0, 1, 2, 2, 1, 0], 1).is_err());
         let repaired = cached.logits(&[0, 1, 2, 2], 2).unwrap();
         assert_eq!(repaired, CachedModel::new(model).logits(&[0, 1, 2, 2], 2).unwrap());
+    }
+
+    #[test]
+    fn logits_of_another_shape_are_refused() {
+        struct Short(TableModel);
+        impl LanguageModel for Short {
+            type Cache = <TableModel as LanguageModel>::Cache;
+            fn vocab_size(&self) -> usize {
+                3
+            }
+            fn context_len(&self) -> usize {
+                100
+            }
+            fn new_cache(&self) -> Self::Cache {
+                self.0.new_cache()
+            }
+            fn forward(&self, segments: &mut [Segment<'_, Self::Cache>]) -> Result<Vec<Logits>, ModelError> {
+                self.0.forward(segments)?;
+                Ok(vec![Logits::new(vec![0.0; 4], 2)])
+            }
+        }
+        let error = CachedModel::new(Arc::new(Short(TableModel::random(3, 1.0, 1)))).logits(&[0, 1], 1);
+        assert!(matches!(
+            error,
+            Err(ModelError::LogitsShape { rows: 2, vocab: 2, expected_rows: 1, expected_vocab: 3 })
+        ));
     }
 
     #[test]

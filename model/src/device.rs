@@ -130,14 +130,12 @@ impl LoadedDevice {
     /// that weights loaded on one thread cost nothing extra on another; on the CPU it runs inside the
     /// thread pool, where sharing work among threads is cheap.
     pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        match self.stream {
-            Some(stream) => stream.executes(work),
-            None => {
-                let mut result = None;
-                rayon::scope(|_| result = Some(work()));
-                result.expect("the scope ran the work")
-            }
+        if let Some(stream) = self.stream {
+            return stream.executes(work);
         }
+        let mut result = None;
+        rayon::scope(|_| result = Some(work()));
+        result.expect("the scope ran the work")
     }
 }
 
@@ -272,7 +270,8 @@ mod gpu {
     pub(super) fn open(choice: DeviceChoice) -> Result<LoadedDevice, ModelError> {
         let label = choice.to_string();
         let same = |a: DeviceChoice| std::mem::discriminant(&a) == std::mem::discriminant(&choice);
-        let Some((_, backends, api)) = interfaces().into_iter().find(|(interface, ..)| same(*interface)) else {
+        let Some((_, backends, api)) = interfaces().into_iter().find(|(interface, ..)| same(*interface))
+        else {
             return Err(error(&label, "is not in this build; build with the feature of that name"));
         };
         let (selector, name) = select(choice, &label, &list(backends))?;
@@ -292,13 +291,13 @@ mod gpu {
     ) -> Result<(DeviceKind, String), ModelError> {
         let number = match choice {
             DeviceChoice::Vulkan(Some(number)) => number,
-            _ => list
-                .iter()
-                .position(|info| kind(info.device_type).is_gpu())
-                .ok_or_else(|| error(label, "has no GPU on this machine; `drafthorse devices` lists what there is"))?,
+            _ => list.iter().position(|info| kind(info.device_type).is_gpu()).ok_or_else(|| {
+                error(label, "has no GPU on this machine; `drafthorse devices` lists what there is")
+            })?,
         };
         let Some(info) = list.get(number) else {
-            let message = format!("does not exist; this machine has {} adapters, see `drafthorse devices`", list.len());
+            let message =
+                format!("does not exist; this machine has {} adapters, see `drafthorse devices`", list.len());
             return Err(error(label, &message));
         };
         let within = list[..number].iter().filter(|other| other.device_type == info.device_type).count();

@@ -40,7 +40,7 @@ pub enum ModelError {
         message: String,
     },
     /// A tensor the architecture needs is not in the checkpoint.
-    #[error("{}: tensor `{name}` is missing", path.display())]
+    #[error("{}: tensor `{name}` is missing; is the download complete, and `model_type` right?", path.display())]
     MissingTensor {
         /// The checkpoint's folder.
         path: PathBuf,
@@ -78,8 +78,10 @@ pub enum ModelError {
         found: String,
     },
     /// A weight is too large for the type it shall be held in.
-    #[error("tensor `{name}` holds values beyond the range of f16; load with f32")]
+    #[error("{}: tensor `{name}` holds values beyond the range of f16; load with f32", path.display())]
     F16Range {
+        /// The checkpoint's folder.
+        path: PathBuf,
         /// The tensor.
         name: String,
     },
@@ -133,6 +135,20 @@ pub enum ModelError {
         rows: usize,
         /// Tokens there are.
         tokens: usize,
+    },
+    /// A model returned logits of another shape than was asked for.
+    #[error(
+        "the model returned {rows} rows of {vocab} logits where {expected_rows} rows of {expected_vocab} were asked for; its forward is wrong"
+    )]
+    LogitsShape {
+        /// Rows returned.
+        rows: usize,
+        /// Their length.
+        vocab: usize,
+        /// Rows asked for.
+        expected_rows: usize,
+        /// The model's vocabulary.
+        expected_vocab: usize,
     },
     /// The sequence is longer than the model's context.
     #[error("a sequence of {length} tokens exceeds the context of {context}")]

@@ -29,6 +29,8 @@ mod vocabulary;
 #[cfg(feature = "transformer")]
 mod device;
 #[cfg(feature = "transformer")]
+mod text_stream;
+#[cfg(feature = "transformer")]
 mod tokenizer;
 #[cfg(feature = "transformer")]
 mod transformer;
@@ -43,6 +45,10 @@ pub use vocabulary::{Difference, Vocabulary};
 #[cfg(feature = "transformer")]
 pub use device::{Adapter, AdapterKind, DeviceChoice, LoadedDevice, adapters, open_device};
 #[cfg(feature = "transformer")]
-pub use tokenizer::{TextStream, Tokenizer};
+pub use text_stream::TextStream;
 #[cfg(feature = "transformer")]
-pub use transformer::{EmbeddedModel, GenerationConfig, ModelConfig, Transformer, TransformerCache, WeightType};
+pub use tokenizer::Tokenizer;
+#[cfg(feature = "transformer")]
+pub use transformer::{
+    EmbeddedModel, GenerationConfig, ModelConfig, Transformer, TransformerCache, WeightType,
+};

@@ -2,10 +2,7 @@
 
 use crate::{ModelError, Vocabulary};
 use drafthorse_logits::TokenId;
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::path::{Path, PathBuf};
 
 /// A tokenizer in the `tokenizer.json` format of Hugging Face.
 pub struct Tokenizer {
@@ -48,6 +45,15 @@ impl Tokenizer {
         inner.with_padding(None);
         let known = inner.get_vocab(true);
         let size = known.values().max().map_or(0, |&id| id as usize + 1);
+        if size > 2 * known.len() + 1_000_000 {
+            let message = format!(
+                "{}: {} tokens with ids up to {}; the file is damaged",
+                path.display(),
+                known.len(),
+                size - 1
+            );
+            return Err(fail(&message));
+        }
         let mut texts = vec![None; size];
         for (text, id) in known {
             texts[id as usize] = Some(text);
@@ -102,84 +108,4 @@ impl Tokenizer {
 
 fn fail(message: &str) -> ModelError {
     ModelError::Tokenizer { message: message.to_owned() }
-}
-
-/// Text from tokens as they come: never half a character, never a character twice.
-///
-/// A token can hold part of a character, and what a token means can depend on the one before it. So the
-/// last few tokens are decoded together, and text is given out when it ends in a whole character.
-///
-/// ```no_run
-/// # use drafthorse_model::{TextStream, Tokenizer};
-/// # use std::{path::Path, sync::Arc};
-/// let mut stream = TextStream::new(Arc::new(Tokenizer::open(Path::new("tokenizer.json"))?));
-/// for token in [17, 4, 99] {
-///     print!("{}", stream.push(token)?);
-/// }
-/// print!("{}", stream.finish()?); // bytes that never became a character
-/// # Ok::<(), drafthorse_model::ModelError>(())
-/// ```
-#[derive(Debug)]
-pub struct TextStream {
-    tokenizer: Arc<Tokenizer>,
-    tokens: Vec<TokenId>,
-    /// `tokens[..shown]` are given out; `tokens[context..]` are decoded together.
-    context: usize,
-    shown: usize,
-}
-
-impl TextStream {
-    /// A stream at the beginning of a text.
-    pub fn new(tokenizer: Arc<Tokenizer>) -> Self {
-        Self { tokenizer, tokens: Vec::new(), context: 0, shown: 0 }
-    }
-
-    /// A stream that goes on after `prompt`, whose text is not given out again.
-    pub fn after(tokenizer: Arc<Tokenizer>, prompt: &[TokenId]) -> Self {
-        // A few tokens before the end settle how the first new one is to be read.
-        let tokens = prompt[prompt.len().saturating_sub(8)..].to_vec();
-        Self { tokenizer, context: 0, shown: tokens.len(), tokens }
-    }
-
-    /// Takes a token; returns the text that is complete with it, often that of the token, sometimes
-    /// none.
-    ///
-    /// # Errors
-    ///
-    /// The tokenizer's decoder fails.
-    pub fn push(&mut self, token: TokenId) -> Result<String, ModelError> {
-        self.tokens.push(token);
-        let text = self.pending()?;
-        if text.is_empty() || text.ends_with(char::REPLACEMENT_CHARACTER) {
-            return Ok(String::new());
-        }
-        self.context = self.shown;
-        self.shown = self.tokens.len();
-        Ok(text)
-    }
-
-    /// What is left: bytes that never became a character, as U+FFFD.
-    ///
-    /// # Errors
-    ///
-    /// The tokenizer's decoder fails.
-    pub fn finish(&mut self) -> Result<String, ModelError> {
-        let text = self.pending()?;
-        self.shown = self.tokens.len();
-        self.context = self.shown;
-        Ok(text)
-    }
-
-    /// The text of the tokens not yet given out.
-    fn pending(&self) -> Result<String, ModelError> {
-        let before = self.tokenizer.decode(&self.tokens[self.context..self.shown])?;
-        let mut all = self.tokenizer.decode(&self.tokens[self.context..])?;
-        // The common case: what was given out is the beginning of the whole.
-        if all.starts_with(&before) {
-            return Ok(all.split_off(before.len()));
-        }
-        let common = before.chars().zip(all.chars()).take_while(|(a, b)| a == b).map(|(a, _)| a.len_utf8());
-        let common: usize = common.sum();
-        Ok(all.split_off(common))
-    }
 }

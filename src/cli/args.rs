@@ -54,7 +54,14 @@ pub(crate) struct CheckArgs {
 #[derive(Args, Clone)]
 pub(crate) struct PartArgs {
     /// The model whose text is wanted: a Hugging Face folder, or `demo`
-    #[arg(short = 'm', long, visible_alias = "model", value_name = "DIR", default_value = "demo", help_heading = "Models")]
+    #[arg(
+        short = 'm',
+        long,
+        visible_alias = "model",
+        value_name = "DIR",
+        default_value = "demo",
+        help_heading = "Models"
+    )]
     pub(crate) expert: String,
     /// Where the weights and the computation live: auto, cpu, vulkan, vulkan:N, metal or webgpu
     #[arg(long, value_name = "DEVICE", default_value = "auto", help_heading = "Models")]
@@ -103,7 +110,13 @@ pub(crate) struct SamplingArgs {
     #[arg(long, value_name = "ID=BIAS", value_parser = parse_bias, allow_hyphen_values = true)]
     pub(crate) logit_bias: Vec<(TokenId, f32)>,
     /// Divide positive logits of tokens of prompt and text by this, multiply negative ones; 1 is off
-    #[arg(long, value_name = "X", default_value_t = 1.0, visible_alias = "repeat-penalty", allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "X",
+        default_value_t = 1.0,
+        visible_alias = "repeat-penalty",
+        allow_negative_numbers = true
+    )]
     pub(crate) repetition_penalty: f32,
     /// Subtract this from the logits of generated tokens; 0 is off
     #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
@@ -112,7 +125,14 @@ pub(crate) struct SamplingArgs {
     #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
     pub(crate) frequency_penalty: f32,
     /// 0 takes the most probable token; 1 samples from the model as it is
-    #[arg(short = 't', long, visible_alias = "temp", value_name = "T", default_value_t = 0.0, allow_negative_numbers = true)]
+    #[arg(
+        short = 't',
+        long,
+        visible_alias = "temp",
+        value_name = "T",
+        default_value_t = 0.0,
+        allow_negative_numbers = true
+    )]
     pub(crate) temperature: f32,
     /// Keep this many most probable tokens; 0 is off
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -151,6 +171,7 @@ fn parse_bias(text: &str) -> Result<(TokenId, f32), String> {
 }
 
 #[derive(Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct GenerateArgs {
     /// The prompt; without it, the file or the standard input
     #[arg(conflicts_with_all = ["file", "tokens"])]
@@ -173,7 +194,15 @@ pub(crate) struct GenerateArgs {
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
     /// The most tokens to generate
-    #[arg(short = 'n', long, visible_alias = "n-predict", alias = "max-new-tokens", value_name = "N", default_value_t = 128, help_heading = "Ending")]
+    #[arg(
+        short = 'n',
+        long,
+        visible_alias = "n-predict",
+        alias = "max-new-tokens",
+        value_name = "N",
+        default_value_t = 128,
+        help_heading = "Ending"
+    )]
     pub(crate) max_tokens: usize,
     /// End the text before this string; may be repeated
     #[arg(long, value_name = "TEXT", help_heading = "Ending")]
@@ -210,7 +239,14 @@ pub(crate) struct BenchArgs {
     #[command(flatten)]
     pub(crate) parts: PartArgs,
     /// What drafts, in a list: folders, demo, ngram
-    #[arg(short = 'd', long, visible_alias = "draft-model", value_name = "LIST", value_delimiter = ',', help_heading = "Models")]
+    #[arg(
+        short = 'd',
+        long,
+        visible_alias = "draft-model",
+        value_name = "LIST",
+        value_delimiter = ',',
+        help_heading = "Models"
+    )]
     pub(crate) drafter: Vec<String>,
     /// Draft lengths, in a list
     #[arg(short = 'k', long = "k", visible_alias = "draft-max", value_name = "LIST", value_delimiter = ',', default_values_t = [1, 2, 3, 4, 8], help_heading = "Models")]

@@ -127,14 +127,17 @@ fn settings(args: &BenchArgs) -> Result<Vec<Setting>, Failure> {
 
 fn encode(args: &BenchArgs, expert: &Transformer) -> Result<Vec<(Prompt, Vec<TokenId>)>, Failure> {
     let Some(tokenizer) = expert.tokenizer() else {
-        return Err(Failure::new(format!("{} has no tokenizer.json, and prompts are text", args.parts.expert)));
+        return Err(Failure::new(format!(
+            "{} has no tokenizer.json, and prompts are text",
+            args.parts.expert
+        )));
     };
     let all = match &args.prompts {
         Some(path) => prompts::read(path)?,
         None => prompts::built_in(),
     };
     let mut encoded = Vec::new();
-    for prompt in prompts::spread(all, args.limit) {
+    for prompt in prompts::spread(&all, args.limit) {
         let tokens = tokenizer.encode(&prompt.text)?;
         encoded.push((prompt, tokens));
     }
@@ -283,7 +286,15 @@ fn print(
         ]
     });
     let header = [
-        "drafter", "k", "acceptance", "yield", "tokens/pass", "draft cost", "verify cost", "tokens/s", "speedup",
+        "drafter",
+        "k",
+        "acceptance",
+        "yield",
+        "tokens/pass",
+        "draft cost",
+        "verify cost",
+        "tokens/s",
+        "speedup",
         "same text",
     ];
     writeln!(

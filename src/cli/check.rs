@@ -21,7 +21,10 @@ struct Facts {
 }
 
 impl Facts {
-    fn read(name: &str, demo: fn() -> Result<(ModelConfig, Tokenizer), drafthorse::ModelError>) -> Result<Self, Failure> {
+    fn read(
+        name: &str,
+        demo: fn() -> Result<(ModelConfig, Tokenizer), drafthorse::ModelError>,
+    ) -> Result<Self, Failure> {
         if name == "demo" {
             let (config, tokenizer) = demo()?;
             return Ok(Self { config, tokenizer: Some(tokenizer) });
@@ -61,7 +64,12 @@ pub(crate) fn run(args: &CheckArgs) -> Outcome {
     Ok(if verdict.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn report(expert: &Facts, drafter: &Facts, verdict: &Result<(), Error>, notes: &[String]) -> serde_json::Value {
+fn report(
+    expert: &Facts,
+    drafter: &Facts,
+    verdict: &Result<(), Error>,
+    notes: &[String],
+) -> serde_json::Value {
     let side = |facts: &Facts| {
         json!({
             "model_type": facts.config.model_type,
@@ -110,11 +118,17 @@ fn notes(expert: &Facts, drafter: &Facts) -> Vec<String> {
         ));
     }
     if d.context_len < e.context_len {
-        notes.push(format!("beyond {} tokens the drafter can read no further and drafts nothing", d.context_len));
+        notes.push(format!(
+            "beyond {} tokens the drafter can read no further and drafts nothing",
+            d.context_len
+        ));
     }
     let share = d.parameters() as f64 / e.parameters() as f64;
     if share > 0.5 {
-        notes.push(format!("the drafter has {:.0} % of the expert's parameters; it can hardly pay", share * 100.0));
+        notes.push(format!(
+            "the drafter has {:.0} % of the expert's parameters; it can hardly pay",
+            share * 100.0
+        ));
     }
     notes
 }

@@ -21,7 +21,8 @@ impl Failure {
         let mut message = error.to_string();
         let mut source = error.source();
         while let Some(cause) = source {
-            message += &format!(": {cause}");
+            message.push_str(": ");
+            message.push_str(&cause.to_string());
             source = cause.source();
         }
         Self::Message(message)

@@ -34,7 +34,9 @@ pub(crate) fn run(args: &GenerateArgs) -> Outcome {
     let failed = generate(args, &mut engine, &prompt, &options, &interrupt, &mut result).err();
     // Statistics come also after Ctrl-C and after an error: what was generated is not lost.
     let compared = match &failed {
-        None if args.compare && !interrupt.seen() => Some(compare(args, &parts, &prompt, &options, &interrupt)?),
+        None if args.compare && !interrupt.seen() => {
+            Some(compare(args, &parts, &prompt, &options, &interrupt)?)
+        }
         _ => None,
     };
     if args.json {
@@ -121,7 +123,12 @@ fn print_step(args: &GenerateArgs, step: &Step, out: &mut impl Write) -> Result<
     Ok(out.flush()?)
 }
 
-fn paint(args: &GenerateArgs, provenance: Provenance, text: &str, out: &mut impl Write) -> Result<(), Failure> {
+fn paint(
+    args: &GenerateArgs,
+    provenance: Provenance,
+    text: &str,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
     let style = match provenance {
         Provenance::Drafted if args.color_tokens => AnsiColor::Green.on_default(),
         Provenance::Replacement if args.color_tokens => AnsiColor::Red.on_default(),
@@ -152,14 +159,17 @@ fn prompt(args: &GenerateArgs, parts: &Parts) -> Result<Vec<TokenId>, Failure> {
     };
     let Some(tokenizer) = parts.expert.tokenizer() else {
         let folder = &args.parts.expert;
-        return Err(Failure::new(format!("{folder} has no tokenizer.json; give token ids with --tokens 1,2,3")));
+        return Err(Failure::new(format!(
+            "{folder} has no tokenizer.json; give token ids with --tokens 1,2,3"
+        )));
     };
     Ok(tokenizer.encode(&text)?)
 }
 
 fn options(args: &GenerateArgs, parts: &Parts) -> SessionOptions {
-    let stop_tokens =
-        if args.ignore_eos { Vec::new() } else { parts.expert.generation_config().eos.clone() };
+    let mut stop_tokens = parts.expert.generation_config().eos.clone();
+    // Some configurations name tokens that the model cannot say.
+    stop_tokens.retain(|&token| !args.ignore_eos && (token as usize) < parts.expert.config().vocab_size);
     SessionOptions {
         sampling: args.sampling.options(),
         seed: args.sampling.seed,
@@ -186,7 +196,8 @@ impl Compared {
     fn sentence(&self, k: usize) -> String {
         let (speedup, runs) = (self.speedup(), self.runs);
         let text = if self.same_text { "same text" } else { "another text, as sampling allows" };
-        let verdict = if speedup < 1.0 { "; drafting does not pay here, use --k 0 or another drafter" } else { "" };
+        let verdict =
+            if speedup < 1.0 { "; drafting does not pay here, use --k 0 or another drafter" } else { "" };
         format!(
             "speedup {speedup:.2}: {:.0} tokens/s with k = {k}, {:.0} with k = 0 (best of {runs} each, in turn; {text}){verdict}",
             self.drafted, self.plain
@@ -239,7 +250,9 @@ fn print_json(
     let tokens: Vec<_> = result
         .tokens
         .iter()
-        .map(|token| json!({ "id": token.id, "text": token.text, "provenance": provenance(token.provenance) }))
+        .map(
+            |token| json!({ "id": token.id, "text": token.text, "provenance": provenance(token.provenance) }),
+        )
         .collect();
     let mut object = json!({
         "text": parts.expert.tokenizer().map(|_| &result.text),

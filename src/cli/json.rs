@@ -26,6 +26,7 @@ pub(crate) struct StatsJson {
 }
 
 #[derive(Serialize)]
+#[allow(clippy::struct_field_names, reason = "the names are given")]
 struct Metrics {
     spec_decode_num_drafts: u64,
     spec_decode_num_draft_tokens: u64,

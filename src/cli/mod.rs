@@ -28,7 +28,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Devices => devices::run(),
         Command::Completions(args) => completions::run(args),
     };
-    result.unwrap_or_else(|failure| failure.report())
+    result.unwrap_or_else(Failure::report)
 }
 
 /// `-md`, as users of llama.cpp write it, is a short option of two letters, which the parser would read

@@ -36,10 +36,7 @@ pub(crate) fn statistics(stats: &Stats, drafter: &str) -> String {
 }
 
 /// A plain table; numbers in all columns but the first few look best right-aligned, text left.
-pub(crate) fn table<const N: usize>(
-    header: [&str; N],
-    rows: impl IntoIterator<Item = [String; N]>,
-) -> Table {
+pub(crate) fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header).add_rows(rows);
     table

@@ -3,9 +3,7 @@
 use super::{args::PartArgs, failure::Failure};
 use drafthorse::{
     Drafter, Engine, ModelDrafter, NgramDrafter, NoDrafter, Transformer, WeightType, demo,
-    model::LoadedDevice,
-    open_device,
-    verifier::rule,
+    model::LoadedDevice, open_device, verifier::rule,
 };
 use std::{path::Path, sync::Arc};
 
@@ -82,7 +80,12 @@ pub(crate) fn default_drafter(args: &PartArgs) -> &'static str {
 
 type OpenDemo = fn(&LoadedDevice, WeightType) -> Result<Arc<Transformer>, drafthorse::ModelError>;
 
-fn model(name: &str, device: &LoadedDevice, weights: WeightType, demo: OpenDemo) -> Result<Arc<Transformer>, Failure> {
+fn model(
+    name: &str,
+    device: &LoadedDevice,
+    weights: WeightType,
+    demo: OpenDemo,
+) -> Result<Arc<Transformer>, Failure> {
     if name == "demo" {
         return Ok(demo(device, weights)?);
     }
@@ -113,8 +116,11 @@ pub(crate) fn engine(
     let Some(rule) = rule(&args.rule) else {
         return Err(Failure::new(format!("there is no rule `{}`", args.rule)));
     };
-    let mut builder =
-        Engine::builder().expert(expert.clone()).drafter(drafter.make()).rule(rule).draft_length(draft_length);
+    let mut builder = Engine::builder()
+        .expert(expert.clone())
+        .drafter(drafter.make())
+        .rule(rule)
+        .draft_length(draft_length);
     if let Some(tokenizer) = expert.tokenizer() {
         builder = builder.detokenizer(tokenizer.clone());
     }

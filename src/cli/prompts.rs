@@ -42,7 +42,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Prompt>, Failure> {
 }
 
 /// At most `limit` prompts, spread evenly.
-pub(crate) fn spread(prompts: Vec<Prompt>, limit: Option<usize>) -> Vec<Prompt> {
+pub(crate) fn spread(prompts: &[Prompt], limit: Option<usize>) -> Vec<Prompt> {
     let (count, all) = (limit.unwrap_or(prompts.len()).min(prompts.len()), prompts.len());
     (0..count).map(|i| prompts[i * all / count].clone()).collect()
 }
@@ -90,8 +90,10 @@ mod tests {
 
     #[test]
     fn a_limit_spreads_over_the_file() {
-        let prompts = |n| (0..n).map(|i: usize| Prompt { category: String::new(), text: i.to_string() }).collect();
-        let texts = |n, limit| spread(prompts(n), limit).into_iter().map(|p| p.text).collect::<Vec<_>>();
+        let prompts = |n: usize| -> Vec<Prompt> {
+            (0..n).map(|i| Prompt { category: String::new(), text: i.to_string() }).collect()
+        };
+        let texts = |n, limit| spread(&prompts(n), limit).into_iter().map(|p| p.text).collect::<Vec<_>>();
         assert_eq!(texts(9, Some(3)), ["0", "3", "6"]);
         assert_eq!(texts(2, Some(5)).len(), 2);
         assert_eq!(texts(2, None).len(), 2);

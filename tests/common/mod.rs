@@ -19,22 +19,22 @@ use std::{
 
 /// What the reference says of a checkpoint.
 #[derive(serde::Deserialize)]
-pub struct Expected {
-    pub tokens: Vec<TokenId>,
-    pub logits: Vec<Vec<f32>>,
-    pub greedy_prompt: Vec<TokenId>,
-    pub greedy: Vec<TokenId>,
+pub(crate) struct Expected {
+    pub(crate) tokens: Vec<TokenId>,
+    pub(crate) logits: Vec<Vec<f32>>,
+    pub(crate) greedy_prompt: Vec<TokenId>,
+    pub(crate) greedy: Vec<TokenId>,
 }
 
 /// The checkpoints under `tests/fixtures/parity`.
-pub fn parity_folders() -> Vec<PathBuf> {
+pub(crate) fn parity_folders() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parity");
     let mut folders: Vec<_> = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
     folders.sort();
     folders
 }
 
-pub fn read_expected(folder: &Path) -> Expected {
+pub(crate) fn read_expected(folder: &Path) -> Expected {
     serde_json::from_str(&std::fs::read_to_string(folder.join("expected.json")).unwrap()).unwrap()
 }
 

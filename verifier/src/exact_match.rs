@@ -29,7 +29,13 @@ impl AcceptanceRule for ExactMatch {
         true
     }
 
-    fn judge(&self, proposal: &Proposal, expert: &[Scores], position: usize, draws: &mut dyn Draws) -> Verdict {
+    fn judge(
+        &self,
+        proposal: &Proposal,
+        expert: &[Scores],
+        position: usize,
+        draws: &mut dyn Draws,
+    ) -> Verdict {
         let mut draw = |index: usize| draws.pick(position + index, Purpose::Target, expert[index].probs());
         for (accepted, &token) in proposal.tokens.iter().enumerate() {
             let next = draw(accepted);

@@ -44,7 +44,13 @@ pub trait AcceptanceRule: Send + Sync {
     ///
     /// `expert` has one row more than there are drafted tokens. Rules that decide over several positions
     /// at once replace this; all others leave it as it is.
-    fn judge(&self, proposal: &Proposal, expert: &[Scores], position: usize, draws: &mut dyn Draws) -> Verdict {
+    fn judge(
+        &self,
+        proposal: &Proposal,
+        expert: &[Scores],
+        position: usize,
+        draws: &mut dyn Draws,
+    ) -> Verdict {
         judge(proposal, expert, |draft, expert| self.target(draft, expert), position, draws)
     }
 }
@@ -74,7 +80,13 @@ impl<R: AcceptanceRule + ?Sized> AcceptanceRule for Arc<R> {
         (**self).check()
     }
 
-    fn judge(&self, proposal: &Proposal, expert: &[Scores], position: usize, draws: &mut dyn Draws) -> Verdict {
+    fn judge(
+        &self,
+        proposal: &Proposal,
+        expert: &[Scores],
+        position: usize,
+        draws: &mut dyn Draws,
+    ) -> Verdict {
         (**self).judge(proposal, expert, position, draws)
     }
 }
@@ -98,7 +110,8 @@ pub struct RuleError {
 type Make = fn() -> Arc<dyn AcceptanceRule>;
 
 /// Every rule that can be asked for by name.
-pub const RULES: &[(&str, Make)] = &[("lossless", || Arc::new(Lossless)), ("exact-match", || Arc::new(ExactMatch))];
+pub const RULES: &[(&str, Make)] =
+    &[("lossless", || Arc::new(Lossless)), ("exact-match", || Arc::new(ExactMatch))];
 
 /// The rule of this name.
 pub fn rule(name: &str) -> Option<Arc<dyn AcceptanceRule>> {

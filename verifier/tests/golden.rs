@@ -1,4 +1,5 @@
 //! The golden cases of the rules that exist, from `reference/golden/golden.toml`.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use drafthorse_logits::{Probs, Scores};
 use drafthorse_verifier::rule;
@@ -42,17 +43,19 @@ fn rules_reproduce_their_golden_cases() {
         let (draft, expert) = (scores(&case.q_raw, &case.q), scores(&case.p_raw, &case.p));
         let pi = rule.target(&draft, &expert);
         let q = draft.probs();
-        let accept: Vec<f64> = (0..)
-            .zip(&case.q)
-            .map(|(v, &q)| if q > 0.0 { (pi.get(v) / q).min(1.0) } else { 1.0 })
-            .collect();
+        let accept: Vec<f64> =
+            (0..).zip(&case.q).map(|(v, &q)| if q > 0.0 { (pi.get(v) / q).min(1.0) } else { 1.0 }).collect();
         let tolerance = 1e-9;
         assert!(near(&pi.to_vec(), &case.pi, tolerance), "{}: pi", case.name);
         assert!(near(&accept, &case.accept, tolerance), "{}: accept", case.name);
         assert!((pi.total_variation(q) - case.rejection_rate).abs() <= tolerance, "{}: rejection", case.name);
         // A residual is divided by the rejection rate, and its rounding with it.
         let residual = pi.residual(q).filter(|_| case.rejection_rate > 0.0).map_or(vec![], |r| r.to_vec());
-        assert!(near(&residual, &case.residual, tolerance.max(1e-15 / case.rejection_rate)), "{}: residual", case.name);
+        assert!(
+            near(&residual, &case.residual, tolerance.max(1e-15 / case.rejection_rate)),
+            "{}: residual",
+            case.name
+        );
     }
     assert!(seen >= 7, "{seen} cases");
 }

@@ -11,7 +11,9 @@ pub(crate) fn attention(query: &[f32], keys: &[f32], values: &[f32], shape: Atte
     let mut out = vec![0.0; query.len()];
     let rows = query.len() / (shape.heads * shape.head_dim);
     let cost = 2 * query.len() * (shape.start + rows);
-    parallel::split(&mut out, shape.head_dim, cost, |first, out| heads(query, keys, values, shape, first, out));
+    parallel::split(&mut out, shape.head_dim, cost, |first, out| {
+        heads(query, keys, values, shape, first, out);
+    });
     out
 }
 

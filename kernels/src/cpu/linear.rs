@@ -17,30 +17,33 @@ pub(crate) enum Weight<'a> {
     F16(&'a [f16]),
 }
 
-/// `x @ weight^T + bias`, `x` `[m, k]` -> `[m, n]`.
-pub(crate) fn linear(x: &[f32], weight: Weight<'_>, bias: Option<&[f32]>, [m, k, n]: [usize; 3]) -> Vec<f32> {
+/// What is multiplied: `x` `[m, k]` and a weight `[n, k]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Factors<'a> {
+    pub(crate) x: &'a [f32],
+    pub(crate) weight: Weight<'a>,
+    pub(crate) bias: Option<&'a [f32]>,
+    pub(crate) m: usize,
+    pub(crate) k: usize,
+}
+
+/// `x @ weight^T + bias`, `[m, n]`.
+pub(crate) fn linear(factors: Factors<'_>, n: usize) -> Vec<f32> {
+    let m = factors.m;
     // Column by column, so that threads own runs of the result; turned round at the end.
     let mut columns = vec![0.0; m * n];
-    parallel::split(&mut columns, m, m * n * k, |first, out| block(x, weight, bias, k, first, out, m));
+    parallel::split(&mut columns, m, m * n * factors.k, |first, out| block(factors, first, out));
     if m == 1 { columns } else { transpose(&columns, n, m) }
 }
 
 simd_dispatch! {
     /// Columns `first..` of the result, as many as `out` has room for, each of `m` values.
-    fn block(x: &[f32], weight: Weight<'_>, bias: Option<&[f32]>, k: usize, first: usize, out: &mut [f32], m: usize) = block_of
+    fn block(factors: Factors<'_>, first: usize, out: &mut [f32]) = block_of
 }
 
 #[inline(always)]
-fn block_of<S: Simd>(
-    simd: S,
-    x: &[f32],
-    weight: Weight<'_>,
-    bias: Option<&[f32]>,
-    k: usize,
-    first: usize,
-    out: &mut [f32],
-    m: usize,
-) {
+fn block_of<S: Simd>(simd: S, factors: Factors<'_>, first: usize, out: &mut [f32]) {
+    let Factors { x, weight, bias, m, k } = factors;
     let mut widened = vec![0.0; if matches!(weight, Weight::F16(_)) { COLUMNS * k } else { 0 }];
     for (index, out) in out.chunks_mut(COLUMNS * m).enumerate() {
         let column = first + COLUMNS * index;
@@ -54,77 +57,73 @@ fn block_of<S: Simd>(
             }
         };
         if count == COLUMNS {
-            tiles::<S, COLUMNS>(simd, rows, x, k, out);
+            tiles::<S, COLUMNS>(simd, Tile { weights: rows, x, k, first: 0 }, out);
         } else {
-            for (row, out) in rows.chunks_exact(k).zip(out.chunks_mut(m)) {
-                tiles::<S, 1>(simd, row, x, k, out);
+            for (weights, out) in rows.chunks_exact(k).zip(out.chunks_mut(m)) {
+                tiles::<S, 1>(simd, Tile { weights, x, k, first: 0 }, out);
             }
         }
         if let Some(bias) = bias {
             for (values, bias) in out.chunks_mut(m).zip(&bias[column..]) {
-                values.iter_mut().for_each(|value| *value += bias);
+                for value in values {
+                    *value += bias;
+                }
             }
         }
     }
 }
 
+/// Weight rows, and the rows of `x` from `first` on.
+#[derive(Clone, Copy)]
+struct Tile<'a> {
+    weights: &'a [f32],
+    x: &'a [f32],
+    k: usize,
+    first: usize,
+}
+
 /// The products of `C` weight rows with all rows of `x`, `[C, m]`.
 #[inline(always)]
-fn tiles<S: Simd, const C: usize>(simd: S, weights: &[f32], x: &[f32], k: usize, out: &mut [f32]) {
+fn tiles<S: Simd, const C: usize>(simd: S, mut of: Tile<'_>, out: &mut [f32]) {
     let m = out.len() / C;
     // As many rows at a time as there are registers for their sums.
     let most = if S::LANES == 16 { 8 } else { 4 };
-    let mut first = 0;
-    while first < m {
-        let rows = most.min(m - first);
+    while of.first < m {
+        let rows = most.min(m - of.first);
         match rows {
-            1 => tile::<S, C, 1>(simd, weights, x, k, out, first),
-            2 => tile::<S, C, 2>(simd, weights, x, k, out, first),
-            3 => tile::<S, C, 3>(simd, weights, x, k, out, first),
-            4 => tile::<S, C, 4>(simd, weights, x, k, out, first),
-            _ => wide::<S, C>(simd, weights, x, k, out, first, rows),
+            1 => tile::<S, C, 1>(simd, of, out),
+            2 => tile::<S, C, 2>(simd, of, out),
+            3 => tile::<S, C, 3>(simd, of, out),
+            4 => tile::<S, C, 4>(simd, of, out),
+            _ => wide::<S, C>(simd, of, out, rows),
         }
-        first += rows;
+        of.first += rows;
     }
 }
 
 /// Five to eight rows: two weight rows at a time.
 #[inline(always)]
-fn wide<S: Simd, const C: usize>(
-    simd: S,
-    weights: &[f32],
-    x: &[f32],
-    k: usize,
-    out: &mut [f32],
-    first: usize,
-    rows: usize,
-) {
-    let m = out.len() / C;
-    let width = C.min(2);
+fn wide<S: Simd, const C: usize>(simd: S, of: Tile<'_>, out: &mut [f32], rows: usize) {
+    let (m, k, width) = (out.len() / C, of.k, C.min(2));
     for c in (0..C).step_by(width) {
-        let (weights, out) = (&weights[c * k..(c + width) * k], &mut out[c * m..(c + width) * m]);
+        let of = Tile { weights: &of.weights[c * k..(c + width) * k], ..of };
+        let out = &mut out[c * m..(c + width) * m];
         match (width, rows) {
-            (2, 5) => tile::<S, 2, 5>(simd, weights, x, k, out, first),
-            (2, 6) => tile::<S, 2, 6>(simd, weights, x, k, out, first),
-            (2, 7) => tile::<S, 2, 7>(simd, weights, x, k, out, first),
-            (2, _) => tile::<S, 2, 8>(simd, weights, x, k, out, first),
-            (_, 5) => tile::<S, 1, 5>(simd, weights, x, k, out, first),
-            (_, 6) => tile::<S, 1, 6>(simd, weights, x, k, out, first),
-            (_, 7) => tile::<S, 1, 7>(simd, weights, x, k, out, first),
-            _ => tile::<S, 1, 8>(simd, weights, x, k, out, first),
+            (2, 5) => tile::<S, 2, 5>(simd, of, out),
+            (2, 6) => tile::<S, 2, 6>(simd, of, out),
+            (2, 7) => tile::<S, 2, 7>(simd, of, out),
+            (2, _) => tile::<S, 2, 8>(simd, of, out),
+            (_, 5) => tile::<S, 1, 5>(simd, of, out),
+            (_, 6) => tile::<S, 1, 6>(simd, of, out),
+            (_, 7) => tile::<S, 1, 7>(simd, of, out),
+            _ => tile::<S, 1, 8>(simd, of, out),
         }
     }
 }
 
 #[inline(always)]
-fn tile<S: Simd, const C: usize, const R: usize>(
-    simd: S,
-    weights: &[f32],
-    x: &[f32],
-    k: usize,
-    out: &mut [f32],
-    first: usize,
-) {
+fn tile<S: Simd, const C: usize, const R: usize>(simd: S, of: Tile<'_>, out: &mut [f32]) {
+    let Tile { weights, x, k, first } = of;
     let m = out.len() / C;
     let columns: [&[f32]; C] = std::array::from_fn(|c| &weights[c * k..(c + 1) * k]);
     let rows: [&[f32]; R] = std::array::from_fn(|r| &x[(first + r) * k..(first + r + 1) * k]);

@@ -1,5 +1,7 @@
 //! The operations on the CPU device: SIMD chosen at run time, rows independent of each other.
 
+#![allow(clippy::inline_always, reason = "what is not inlined is not compiled for the instruction set")]
+
 mod attention;
 mod linear;
 pub(crate) mod ops;

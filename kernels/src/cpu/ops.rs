@@ -1,11 +1,11 @@
 //! The Burn side: tensors in, tensors out.
 
-// The macro below writes public items without documentation.
-#![allow(missing_docs, unreachable_pub)]
+// The macro below writes public items without documentation, and Burn hands tensors over by value.
+#![allow(missing_docs, unreachable_pub, clippy::needless_pass_by_value)]
 
 use super::{
     attention, linear,
-    linear::Weight,
+    linear::{Factors, Weight},
     pointwise,
 };
 use crate::AttentionShape;
@@ -63,7 +63,12 @@ impl CpuOps for Flex {
         tensor(out, shape)
     }
 
-    fn cpu_attention(query: FlexTensor, keys: FlexTensor, cached: FlexTensor, shape: AttentionShape) -> FlexTensor {
+    fn cpu_attention(
+        query: FlexTensor,
+        keys: FlexTensor,
+        cached: FlexTensor,
+        shape: AttentionShape,
+    ) -> FlexTensor {
         let [m, width] = dims(&query);
         let (query, keys, cached) = (query.to_contiguous(), keys.to_contiguous(), cached.to_contiguous());
         let out = attention::attention(values(&query), values(&keys), values(&cached), shape);
@@ -79,7 +84,8 @@ fn any_linear(x: FlexTensor, weight: FlexTensor, bias: Option<FlexTensor>) -> Fl
         DType::F16 => Weight::F16(values::<f16>(&weight)),
         _ => Weight::F32(values(&weight)),
     };
-    let out = linear::linear(values(&x), weights, bias.as_ref().map(|bias| values(bias)), [m, k, n]);
+    let bias = bias.as_ref().map(values);
+    let out = linear::linear(Factors { x: values(&x), weight: weights, bias, m, k }, n);
     tensor(out, [m, n])
 }
 
@@ -88,10 +94,7 @@ fn dims(tensor: &FlexTensor) -> [usize; 2] {
     [shape[0], shape[1]]
 }
 
-fn values<E: Element + Copy>(tensor: &FlexTensor) -> &[E]
-where
-    E: bytemuck::Pod,
-{
+fn values<E: Element + bytemuck::Pod>(tensor: &FlexTensor) -> &[E] {
     tensor.as_slice().expect("made contiguous, and dtypes are fixed when a checkpoint is loaded")
 }
 

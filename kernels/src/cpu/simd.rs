@@ -118,8 +118,8 @@ impl Simd for Portable {
 pub(crate) mod x86 {
     use super::Simd;
     use std::arch::x86_64::{
-        __m256, __m512, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_setzero_ps, _mm256_storeu_ps, _mm512_fmadd_ps,
-        _mm512_loadu_ps, _mm512_setzero_ps, _mm512_storeu_ps,
+        __m256, __m512, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_setzero_ps, _mm256_storeu_ps,
+        _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_setzero_ps, _mm512_storeu_ps,
     };
 
     /// Defines an instruction set over its intrinsics.
@@ -201,15 +201,20 @@ macro_rules! simd_dispatch {
             }
             use $crate::cpu::simd::Simd;
             match $crate::cpu::simd::Isa::detect() {
-                // SAFETY: `detect` returns these only on machines that have the features named above.
                 #[cfg(target_arch = "x86_64")]
-                $crate::cpu::simd::Isa::Avx512 => unsafe { avx512(Simd::new(), $($arg),*) },
-                // SAFETY: as above.
+                $crate::cpu::simd::Isa::Avx512 => {
+                    // SAFETY: `detect` returns this only on machines that have the features named above.
+                    unsafe { avx512(Simd::new(), $($arg),*) }
+                }
                 #[cfg(target_arch = "x86_64")]
-                $crate::cpu::simd::Isa::Avx2 => unsafe { avx2(Simd::new(), $($arg),*) },
-                // SAFETY: every machine has these.
+                $crate::cpu::simd::Isa::Avx2 => {
+                    // SAFETY: as above.
+                    unsafe { avx2(Simd::new(), $($arg),*) }
+                }
                 $crate::cpu::simd::Isa::Portable => {
-                    $generic(unsafe { $crate::cpu::simd::Portable::new() }, $($arg),*)
+                    // SAFETY: every machine has these.
+                    let portable = unsafe { $crate::cpu::simd::Portable::new() };
+                    $generic(portable, $($arg),*)
                 }
             }
         }
@@ -279,9 +284,9 @@ pub(crate) fn dot<S: Simd, const C: usize, const R: usize>(
 pub(crate) fn exp<S: Simd>(simd: S, x: f32) -> f32 {
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
-    let clamped = x.clamp(-87.0, 88.0);
-    // Adding and subtracting 1.5 * 2^23 rounds to the nearest whole number.
+    /// Adding and subtracting 1.5 * 2^23 rounds to the nearest whole number.
     const ROUND: f32 = 12_582_912.0;
+    let clamped = x.clamp(-87.0, 88.0);
     let n = simd.scalar(clamped, std::f32::consts::LOG2_E, ROUND) - ROUND;
     let r = simd.scalar(n, -LN2_LOW, simd.scalar(n, -LN2_HIGH, clamped));
     let mut p = 1.0 / 5040.0;

@@ -8,7 +8,7 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorInfo};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     ops::Deref,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 /// The tensors of a checkpoint, in one file or several.
@@ -64,7 +64,7 @@ impl Checkpoint {
         let map = read_json::<Index>(&index)?.weight_map;
         let shards: BTreeSet<&String> = map.values().collect();
         for shard in shards {
-            if Path::new(shard).components().count() != 1 {
+            if !matches!(Path::new(shard).components().collect::<Vec<_>>()[..], [Component::Normal(_)]) {
                 let message = format!("shard `{shard}` is not a file of this folder");
                 return Err(ModelError::Checkpoint { path: index, message });
             }
@@ -98,12 +98,10 @@ impl Checkpoint {
 
     fn add(&mut self, path: &Path, file: File) -> Result<(), ModelError> {
         let fail = |message: String| ModelError::Checkpoint { path: path.to_owned(), message };
-        let (header, metadata) = SafeTensors::read_metadata(&file).map_err(|e| fail(e.to_string()))?;
+        // This also compares the lengths in the header with that of the file.
+        let (header, metadata) = SafeTensors::read_metadata(&file)
+            .map_err(|error| fail(format!("{error}; the file is truncated or damaged, download it again")))?;
         let data = header + 8;
-        let needed = data + metadata.data_len();
-        if needed != file.len() {
-            return Err(fail(format!("{} bytes, but its header describes {needed}; the file is truncated or damaged", file.len())));
-        }
         for (name, TensorInfo { dtype, shape, data_offsets: (start, end) }) in metadata.tensors() {
             let bytes = data + start..data + end;
             let entry = Entry { file: self.files.len(), dtype: *dtype, shape: shape.clone(), bytes };
@@ -116,7 +114,12 @@ impl Checkpoint {
     }
 
     /// Appends the tensor's values, converted, to `out`.
-    pub(super) fn read<T: Weight>(&mut self, name: &str, shape: &[usize], out: &mut Vec<T>) -> Result<(), ModelError> {
+    pub(super) fn read<T: Weight>(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        out: &mut Vec<T>,
+    ) -> Result<(), ModelError> {
         let path = || self.folder.clone();
         let Some(entry) = self.entries.get(name) else {
             return Err(ModelError::MissingTensor { path: path(), name: name.into() });
@@ -135,19 +138,22 @@ impl Checkpoint {
                 return Err(ModelError::TensorDtype { path: path(), name: name.into(), found });
             }
         }
-        .map_err(|Overflow| ModelError::F16Range { name: name.into() })?;
+        .map_err(|Overflow| ModelError::F16Range { path: path(), name: name.into() })?;
         self.used.insert(name.into());
         Ok(())
     }
 
     /// Refuses tensors nobody asked for, but for buffers that old exporters wrote.
     pub(super) fn finish(self, tied_head: bool) -> Result<(), ModelError> {
-        let spare = |name: &String| {
-            name.ends_with("rotary_emb.inv_freq") || (tied_head && name == "lm_head.weight")
-        };
+        let spare =
+            |name: &String| name.ends_with("rotary_emb.inv_freq") || (tied_head && name == "lm_head.weight");
         let names: Vec<String> =
             self.entries.into_keys().filter(|name| !self.used.contains(name) && !spare(name)).collect();
-        if names.is_empty() { Ok(()) } else { Err(ModelError::UnexpectedTensors { path: self.folder, names }) }
+        if names.is_empty() {
+            Ok(())
+        } else {
+            Err(ModelError::UnexpectedTensors { path: self.folder, names })
+        }
     }
 }
 

@@ -9,9 +9,13 @@ use std::path::Path;
 /// arm to [`Architecture::of`] and a fixture.
 const SUPPORTED: &[&str] = &["llama", "mistral", "qwen2", "qwen3"];
 
+/// Beyond this a number of layers is taken for damage.
+const MOST_LAYERS: usize = 10_000;
+
 /// The shape of a transformer, as its `config.json` gives it.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
+#[allow(clippy::struct_excessive_bools, reason = "each says whether some tensors are there")]
 pub struct ModelConfig {
     /// Name of the architecture (`model_type`).
     pub model_type: String,
@@ -115,6 +119,7 @@ struct RawRope {
 }
 
 /// What the name of an architecture implies.
+#[allow(clippy::struct_excessive_bools, reason = "each says whether some tensors are there")]
 struct Architecture {
     qkv_bias: bool,
     output_bias: bool,
@@ -189,6 +194,9 @@ impl RawConfig {
         let layers = positive("num_hidden_layers", self.num_hidden_layers)?;
         let kv_heads = positive("num_key_value_heads", self.num_key_value_heads.or(Some(heads)))?;
         let head_dim = positive("head_dim", self.head_dim.or(Some(hidden_size / heads)))?;
+        if layers > MOST_LAYERS {
+            return Err(format!("`num_hidden_layers` is {layers}; more than {MOST_LAYERS} cannot be right"));
+        }
         if !heads.is_multiple_of(kv_heads) {
             return Err(format!("{heads} attention heads cannot be shared by {kv_heads} key-value heads"));
         }
@@ -408,7 +416,10 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         let message = |changes: &str| config(changes).unwrap_err().to_string();
-        assert!(message(r#"{"model_type": "mamba"}"#).contains("model_type `mamba` is not supported; supported are llama, mistral"));
+        assert!(
+            message(r#"{"model_type": "mamba"}"#)
+                .contains("model_type `mamba` is not supported; supported are llama, mistral")
+        );
         assert!(message(r#"{"model_type": null}"#).contains("`model_type` is missing"));
         assert!(message(r#"{"vocab_size": null}"#).contains("`vocab_size` is missing"));
         assert!(message(r#"{"num_hidden_layers": 0}"#).contains("`num_hidden_layers` is 0"));
@@ -417,7 +428,10 @@ mod tests {
         assert!(message(r#"{"hidden_act": "gelu"}"#).contains("gelu is not supported"));
         assert!(message(r#"{"mlp_bias": true}"#).contains("mlp_bias"));
         assert!(message(r#"{"rope_scaling": {"type": "yarn"}}"#).contains("rope type `yarn`"));
-        assert!(message(r#"{"rope_scaling": {"rope_type": "llama3", "factor": 8}}"#).contains("`low_freq_factor` is missing"));
+        assert!(
+            message(r#"{"rope_scaling": {"rope_type": "llama3", "factor": 8}}"#)
+                .contains("`low_freq_factor` is missing")
+        );
         assert!(message(r#"{"vocab_size": "many"}"#).contains("invalid type"));
         assert!(matches!(ModelConfig::read(Path::new("no such folder")), Err(ModelError::Io { .. })));
     }
@@ -425,7 +439,8 @@ mod tests {
     #[test]
     fn generation_config_comes_first() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("config.json"), r#"{"eos_token_id": 2, "bos_token_id": 1}"#).unwrap();
+        std::fs::write(folder.path().join("config.json"), r#"{"eos_token_id": 2, "bos_token_id": 1}"#)
+            .unwrap();
         let read = || GenerationConfig::read(folder.path()).unwrap();
         assert_eq!(read(), GenerationConfig { eos: vec![2], bos: Some(1) });
         std::fs::write(folder.path().join("generation_config.json"), r#"{"eos_token_id": [5, 6]}"#).unwrap();

@@ -15,7 +15,10 @@ struct Angles {
 }
 
 impl Transformer {
-    pub(super) fn run(&self, segments: &mut [Segment<'_, TransformerCache>]) -> Result<Vec<Logits>, ModelError> {
+    pub(super) fn run(
+        &self,
+        segments: &mut [Segment<'_, TransformerCache>],
+    ) -> Result<Vec<Logits>, ModelError> {
         let (config, weights) = (&self.config, &self.weights);
         let angles = self.angles(segments);
         let mut x = self.embed(segments);
@@ -27,7 +30,7 @@ impl Transformer {
             let hidden = rms_norm(x.clone(), &layer.feed_forward_norm, config.norm_epsilon);
             x = x + linear(silu_mul(linear(hidden, &layer.gate_up, None)), &layer.down, None);
         }
-        let logits = self.head(x, segments)?;
+        let logits = self.head(&x, segments)?;
         for segment in segments {
             segment.cache.commit(segment.tokens.len());
         }
@@ -35,7 +38,8 @@ impl Transformer {
     }
 
     fn embed(&self, segments: &Segments<'_>) -> Tensor<2> {
-        let ids: Vec<i32> = segments.iter().flat_map(|s| s.tokens.iter().map(|&token| token as i32)).collect();
+        let ids: Vec<i32> =
+            segments.iter().flat_map(|s| s.tokens.iter().map(|&token| token.cast_signed())).collect();
         let count = ids.len();
         let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [count]), self.device.burn());
         self.weights.embedding.clone().select(0, ids).cast(DType::F32)
@@ -104,7 +108,7 @@ impl Transformer {
     }
 
     /// Logits of the rows that are wanted, and of no others.
-    fn head(&self, x: Tensor<2>, segments: &Segments<'_>) -> Result<Vec<Logits>, ModelError> {
+    fn head(&self, x: &Tensor<2>, segments: &Segments<'_>) -> Result<Vec<Logits>, ModelError> {
         let vocab = self.config.vocab_size;
         let mut end = 0;
         let mut wanted = Vec::new();

@@ -12,13 +12,13 @@ pub use config::{GenerationConfig, ModelConfig};
 pub use weights::WeightType;
 
 use crate::{LanguageModel, LoadedDevice, ModelError, Segment, Tokenizer, Vocabulary};
+use checkpoint::Checkpoint;
 use drafthorse_logits::Logits;
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::Arc,
 };
-use checkpoint::Checkpoint;
 use weights::Weights;
 
 /// A decoder-only transformer: Llama, Mistral, Qwen2 and Qwen3 checkpoints in Hugging Face layout.

@@ -46,7 +46,8 @@ mod tests {
             high_freq_factor: 4.0,
             original_context: 8192.0,
         };
-        let (plain, scaled) = (frequencies(&plain, 128), frequencies(&RopeConfig { theta: 5e5, scaling }, 128));
+        let (plain, scaled) =
+            (frequencies(&plain, 128), frequencies(&RopeConfig { theta: 5e5, scaling }, 128));
         assert_eq!(plain[0], scaled[0], "one radian a position is short");
         assert!((plain[63] / scaled[63] - 8.0).abs() < 1e-12, "the longest is stretched whole");
         assert!(plain.iter().zip(&scaled).all(|(p, s)| (1.0..=8.0 + 1e-9).contains(&(p / s))));

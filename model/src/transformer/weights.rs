@@ -73,20 +73,14 @@ impl Loader<'_> {
         let (d, f, h) = (config.hidden_size, config.intermediate_size, config.head_dim);
         let (q, kv) = (config.heads * h, config.kv_heads * h);
         let qkv_parts = |suffix: &str| ["q", "k", "v"].map(|p| name(&format!("self_attn.{p}_proj.{suffix}")));
-        let qkv_bias = match config.qkv_bias {
-            true => Some(self.vector(&qkv_parts("bias"), &[q, kv, kv])?),
-            false => None,
-        };
-        let output_bias = match config.output_bias {
-            true => Some(self.vector(&[name("self_attn.o_proj.bias")], &[d])?),
-            false => None,
-        };
-        let qk_norm = match config.qk_norm {
-            true => Some((
-                self.vector(&[name("self_attn.q_norm.weight")], &[h])?,
-                self.vector(&[name("self_attn.k_norm.weight")], &[h])?,
-            )),
-            false => None,
+        let qkv_bias = config.qkv_bias.then(|| self.vector(&qkv_parts("bias"), &[q, kv, kv])).transpose()?;
+        let output_bias =
+            config.output_bias.then(|| self.vector(&[name("self_attn.o_proj.bias")], &[d])).transpose()?;
+        let qk_norm = if config.qk_norm {
+            let query = self.vector(&[name("self_attn.q_norm.weight")], &[h])?;
+            Some((query, self.vector(&[name("self_attn.k_norm.weight")], &[h])?))
+        } else {
+            None
         };
         Ok(Layer {
             attention_norm: self.vector(&[name("input_layernorm.weight")], &[d])?,
@@ -102,7 +96,12 @@ impl Loader<'_> {
     }
 
     /// Matrices of `rows[i]` rows, laid below each other.
-    fn matrix(&mut self, names: &[impl AsRef<str>], rows: &[usize], columns: usize) -> Result<Tensor<2>, ModelError> {
+    fn matrix(
+        &mut self,
+        names: &[impl AsRef<str>],
+        rows: &[usize],
+        columns: usize,
+    ) -> Result<Tensor<2>, ModelError> {
         let shapes: Vec<_> = rows.iter().map(|&rows| vec![rows, columns]).collect();
         let shape = [rows.iter().sum(), columns];
         match self.weight_type {
