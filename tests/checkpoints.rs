@@ -301,7 +301,7 @@ fn values_beyond_f16_are_refused() {
     open(with(65_519.0).write().path(), WeightType::F16).unwrap();
     // Norms are held in f32 whatever the matrices are.
     let norm = Checkpoint::changed(|c| {
-        c.tensors.get_mut(NORM).unwrap().bytes[..4].copy_from_slice(&1e9f32.to_le_bytes())
+        c.tensors.get_mut(NORM).unwrap().bytes[..4].copy_from_slice(&1e9f32.to_le_bytes());
     });
     open(norm.write().path(), WeightType::F16).unwrap();
 }
