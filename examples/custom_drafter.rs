@@ -14,7 +14,6 @@ use std::collections::HashMap;
 #[derive(Default)]
 struct Bigram {
     next: HashMap<TokenId, TokenId>,
-    read: usize,
     accepted: usize,
 }
 
@@ -29,10 +28,8 @@ impl Drafter for Bigram {
         request: &DraftRequest<'_>,
         _draws: &mut dyn Draws,
     ) -> Result<Proposal, ModelError> {
-        for pair in sequence[self.read.min(sequence.len() - 1)..].windows(2) {
-            self.next.insert(pair[0], pair[1]);
-        }
-        self.read = sequence.len() - 1;
+        // The whole sequence, as a new text may have begun; a drafter in earnest would remember how far it read.
+        self.next.extend(sequence.windows(2).map(|pair| (pair[0], pair[1])));
         let mut proposal = Proposal::empty();
         let mut last = sequence[sequence.len() - 1];
         while let Some(&token) = self.next.get(&last).filter(|_| proposal.tokens.len() < request.max) {
@@ -46,6 +43,7 @@ impl Drafter for Bigram {
 
     fn observe(&mut self, verdict: &Verdict) {
         self.accepted += verdict.accepted;
+        eprintln!("bigram: {} accepted so far", self.accepted);
     }
 }
 

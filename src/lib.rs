@@ -8,10 +8,15 @@ pub use drafthorse_logits as logits;
 pub use drafthorse_model as model;
 pub use drafthorse_verifier as verifier;
 
-pub use drafter::{Drafter, ModelDrafter, NgramDrafter, NoDrafter};
-pub use engine::{Engine, Error, ErrorKind, Finish, Pending, Session, SessionOptions, Stats, Step};
-pub use logits::{SamplingOptions, TokenId};
-pub use model::{
-    DeviceChoice, LanguageModel, ModelError, TableModel, Tokenizer, Transformer, WeightType, open_device,
+pub use drafter::{DraftRequest, Drafter, ModelDrafter, NgramDrafter, NoDrafter};
+pub use engine::{
+    Engine, Error, ErrorKind, Finish, Pending, Provenance, Session, SessionOptions, Stats, Step, StepToken,
 };
-pub use verifier::{AcceptanceRule, ExactMatch, Lossless};
+pub use logits::{
+    Draws, LogitsProcessor, Probs, Proposal, Purpose, SamplingOptions, Scores, TokenId, Verdict,
+};
+pub use model::{
+    Detokenizer, DeviceChoice, LanguageModel, ModelError, TableModel, Tokenizer, Transformer, WeightType,
+    open_device,
+};
+pub use verifier::{AcceptanceRule, ExactMatch, Lossless, RuleError};

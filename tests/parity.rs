@@ -42,7 +42,7 @@ fn compare(device: &LoadedDevice, weights: WeightType, tolerance: f32) -> usize 
         let logits = CachedModel::new(model.clone()).logits(&expected.tokens, expected.tokens.len()).unwrap();
         let difference = largest_difference(&logits, &expected.logits);
         assert!(difference < tolerance, "{}: logits differ by {difference}", folder.display());
-        println!("{} on {device:?} as {weights:?}: largest difference {difference:.1e}", folder.display());
+        println!("{} on {device} as {weights:?}: largest difference {difference:.1e}", folder.display());
         if weights == WeightType::F32 {
             assert_eq!(
                 greedy(&model, &expected.greedy_prompt, expected.greedy.len()),

@@ -318,7 +318,10 @@ fn what_is_no_tokenizer_is_refused() {
     for bytes in [&b""[..], b"{", b"{}", b"[1, 2]", &[0xff; 20], b"{\"model\": {\"type\": \"none\"}}"] {
         let error = Tokenizer::embedded("the file", bytes).unwrap_err();
         assert!(matches!(error, ModelError::Tokenizer { .. }), "{error:?}");
-        assert!(error.to_string().starts_with("tokenizer: the file: "), "{error}");
+        assert!(
+            error.to_string().starts_with("tokenizer: the file is damaged or of another format: "),
+            "{error}"
+        );
     }
     let folder = tempfile::tempdir().unwrap();
     assert!(Tokenizer::find(folder.path()).unwrap().is_none());

@@ -19,6 +19,11 @@ pub struct DraftRequest<'a> {
 
 /// Proposes tokens.
 ///
+/// A text begins with [`prepare`](Self::prepare), once, with the prompt but its last token (not for a prompt
+/// of one token); then every round asks for a proposal and, if something was proposed, tells what became
+/// of it. Rounds without drafts (k = 0, the last token of a text) ask nothing. A drafter that keeps notes
+/// of the sequence must not rely on being told of a new text: compare with the `sequence` it is given.
+///
 /// Whatever a drafter proposes, the text stays lawful as long as it keeps its contract: every token is
 /// drawn, by the [`Draws`] it is given, from the scores it hands over with it (a point mass for a token
 /// that was not drawn at all), and whether a token is proposed does not depend on the token itself.
@@ -56,7 +61,16 @@ pub trait Drafter: Send {
         Ok(())
     }
 
-    /// Proposes up to `request.max` tokens to follow `sequence`; fewer or none are fine.
+    /// Proposes up to `request.max` tokens to follow `sequence`, which is never empty; fewer or none are
+    /// fine. `request.max` can be 0 where only the scores after the sequence are wanted.
+    ///
+    /// A token for position `i` of the proposal is drawn by
+    /// `draws.pick(sequence.len() + i, Purpose::Draft, scores.probs())`.
+    ///
+    /// # Shapes
+    ///
+    /// `scores` has one row a token, and one more if `request.score_after`; each row has `request.vocab`
+    /// entries.
     ///
     /// # Errors
     ///

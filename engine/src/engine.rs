@@ -79,7 +79,8 @@ impl Engine {
         Ok(std::mem::replace(&mut self.drafter, Box::new(drafter)))
     }
 
-    /// Exchanges the expert, and what turns its tokens into text if one is given.
+    /// Exchanges the expert, and what turns its tokens into text if one is given; without one the old
+    /// detokenizer stays, which is right for an expert with the same tokenizer.
     ///
     /// # Errors
     ///

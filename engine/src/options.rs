@@ -1,4 +1,4 @@
-use drafthorse_logits::{SamplingOptions, TokenId};
+use drafthorse_logits::{LogitsProcessor, SamplingOptions, TokenId};
 use drafthorse_verifier::AcceptanceRule;
 use std::sync::Arc;
 
@@ -8,6 +8,9 @@ use std::sync::Arc;
 pub struct SessionOptions {
     /// How tokens are sampled, by drafter and expert alike.
     pub sampling: SamplingOptions,
+    /// Processors of the user's own, after the penalties and before the temperature, for drafter and
+    /// expert alike.
+    pub processors: Vec<Arc<dyn LogitsProcessor>>,
     /// The same seed gives the same text.
     pub seed: u64,
     /// The most tokens to generate.
@@ -27,6 +30,7 @@ impl Default for SessionOptions {
     fn default() -> Self {
         Self {
             sampling: SamplingOptions::default(),
+            processors: Vec::new(),
             seed: 0,
             max_tokens: 256,
             stop_tokens: Vec::new(),
@@ -41,6 +45,7 @@ impl std::fmt::Debug for SessionOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SessionOptions")
             .field("sampling", &self.sampling)
+            .field("processors", &self.processors.len())
             .field("seed", &self.seed)
             .field("max_tokens", &self.max_tokens)
             .field("stop_tokens", &self.stop_tokens)

@@ -48,7 +48,8 @@ impl<'a> Session<'a> {
         options: &SessionOptions,
         draws: Box<dyn Draws + 'a>,
     ) -> Result<Self, Error> {
-        let sampler = Sampler::new(&options.sampling)?;
+        let plain = Sampler::new(&options.sampling)?;
+        let sampler = options.processors.iter().cloned().fold(plain, Sampler::with_processor);
         sampler.check_vocabulary(engine.verifier.vocab_size())?;
         let rule = options.rule.clone().unwrap_or_else(|| engine.rule.clone());
         check_rule(&*engine.drafter, &*rule)?;

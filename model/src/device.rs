@@ -1,8 +1,18 @@
 //! Which device to compute on.
 
+#[cfg(any(feature = "vulkan", feature = "metal", feature = "webgpu"))]
+mod gpu;
+#[cfg(not(any(feature = "vulkan", feature = "metal", feature = "webgpu")))]
+#[path = "device/no_gpu.rs"]
+mod gpu;
+
 use crate::ModelError;
 use burn::tensor::{DType, Device, StreamId};
-use std::{fmt, str::FromStr, sync::Mutex};
+use std::{
+    fmt,
+    str::FromStr,
+    sync::{Mutex, OnceLock},
+};
 
 /// A device as the user names it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -25,7 +35,7 @@ impl FromStr for DeviceChoice {
     type Err = ModelError;
 
     fn from_str(text: &str) -> Result<Self, ModelError> {
-        match text {
+        match text.to_ascii_lowercase().as_str() {
             "auto" => Ok(Self::Auto),
             "cpu" => Ok(Self::Cpu),
             "vulkan" => Ok(Self::Vulkan(None)),
@@ -113,6 +123,12 @@ pub struct LoadedDevice {
 
 impl fmt::Debug for LoadedDevice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LoadedDevice({self})")
+    }
+}
+
+impl fmt::Display for LoadedDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.choice, self.name)
     }
 }
@@ -166,9 +182,13 @@ pub fn adapters() -> Vec<Adapter> {
     gpu::adapters()
 }
 
+/// What `auto` means on this machine; looking for GPUs takes a while and is done once.
 fn automatic() -> DeviceChoice {
-    let found = gpu::adapters().into_iter().find(|adapter| adapter.kind.is_gpu());
-    found.map_or(DeviceChoice::Cpu, |adapter| adapter.choice)
+    static CHOICE: OnceLock<DeviceChoice> = OnceLock::new();
+    *CHOICE.get_or_init(|| {
+        let found = gpu::adapters().into_iter().find(|adapter| adapter.kind.is_gpu());
+        found.map_or(DeviceChoice::Cpu, |adapter| adapter.choice)
+    })
 }
 
 fn error(device: &str, message: &str) -> ModelError {
@@ -185,131 +205,6 @@ fn cpu() -> Result<LoadedDevice, ModelError> {
 #[cfg(not(feature = "cpu"))]
 fn cpu() -> Result<LoadedDevice, ModelError> {
     Err(error("cpu", "is not in this build; build with the feature `cpu`"))
-}
-
-#[cfg(not(any(feature = "vulkan", feature = "metal", feature = "webgpu")))]
-mod gpu {
-    use super::{Adapter, DeviceChoice, LoadedDevice, ModelError, error};
-
-    pub(super) fn adapters() -> Vec<Adapter> {
-        Vec::new()
-    }
-
-    pub(super) fn open(choice: DeviceChoice) -> Result<LoadedDevice, ModelError> {
-        Err(error(&choice.to_string(), "is not in this build; build with the feature of that name"))
-    }
-}
-
-#[cfg(any(feature = "vulkan", feature = "metal", feature = "webgpu"))]
-mod gpu {
-    use super::{Adapter, AdapterKind, DeviceChoice, LoadedDevice, ModelError, error};
-    use burn::tensor::{
-        Device, DeviceKind, StreamId,
-        wgpu::{WgpuBackend, wgpu},
-    };
-
-    /// The interfaces of this build: the choice it stands for, its name in wgpu, its name in Burn.
-    fn interfaces() -> Vec<(DeviceChoice, wgpu::Backends, WgpuBackend)> {
-        let mut found = Vec::new();
-        if cfg!(feature = "vulkan") {
-            found.push((DeviceChoice::Vulkan(None), wgpu::Backends::VULKAN, WgpuBackend::Vulkan));
-        }
-        if cfg!(feature = "metal") {
-            found.push((DeviceChoice::Metal, wgpu::Backends::METAL, WgpuBackend::Metal));
-        }
-        if cfg!(feature = "webgpu") {
-            found.push((DeviceChoice::WebGpu, wgpu::Backends::all(), WgpuBackend::Auto));
-        }
-        found
-    }
-
-    pub(super) fn adapters() -> Vec<Adapter> {
-        let mut found: Vec<Adapter> = interfaces()
-            .into_iter()
-            .flat_map(|(choice, backends, _)| {
-                let list = list(backends).into_iter().enumerate();
-                list.map(move |(number, info)| Adapter {
-                    choice: match choice {
-                        DeviceChoice::Vulkan(_) => DeviceChoice::Vulkan(Some(number)),
-                        other => other,
-                    },
-                    name: info.name,
-                    kind: kind(info.device_type),
-                    driver: [info.driver, info.driver_info].join(" ").trim().to_owned(),
-                })
-            })
-            .collect();
-        found.sort_by_key(|adapter| match adapter.kind {
-            AdapterKind::Discrete => 0,
-            AdapterKind::Virtual => 1,
-            AdapterKind::Integrated => 2,
-            AdapterKind::Other => 3,
-            AdapterKind::Software => 4,
-        });
-        found
-    }
-
-    fn list(backends: wgpu::Backends) -> Vec<wgpu::AdapterInfo> {
-        let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
-        descriptor.backends = backends;
-        let instance = wgpu::Instance::new(descriptor);
-        let adapters = pollster::block_on(instance.enumerate_adapters(backends));
-        adapters.iter().map(wgpu::Adapter::get_info).collect()
-    }
-
-    fn kind(kind: wgpu::DeviceType) -> AdapterKind {
-        match kind {
-            wgpu::DeviceType::DiscreteGpu => AdapterKind::Discrete,
-            wgpu::DeviceType::IntegratedGpu => AdapterKind::Integrated,
-            wgpu::DeviceType::VirtualGpu => AdapterKind::Virtual,
-            wgpu::DeviceType::Cpu => AdapterKind::Software,
-            wgpu::DeviceType::Other => AdapterKind::Other,
-        }
-    }
-
-    pub(super) fn open(choice: DeviceChoice) -> Result<LoadedDevice, ModelError> {
-        let label = choice.to_string();
-        let same = |a: DeviceChoice| std::mem::discriminant(&a) == std::mem::discriminant(&choice);
-        let Some((_, backends, api)) = interfaces().into_iter().find(|(interface, ..)| same(*interface))
-        else {
-            return Err(error(&label, "is not in this build; build with the feature of that name"));
-        };
-        let (selector, name) = select(choice, &label, &list(backends))?;
-        let device = Device::wgpu_options()
-            .graphics_api(api)
-            .device_kind(selector)
-            .init()
-            .map_err(|reason| error(&label, &format!("cannot be opened: {reason}")))?;
-        Ok(LoadedDevice { device, stream: Some(StreamId::allocate()), choice, name })
-    }
-
-    /// The adapter meant by `choice`, as Burn names it: by kind, and by number within its kind.
-    fn select(
-        choice: DeviceChoice,
-        label: &str,
-        list: &[wgpu::AdapterInfo],
-    ) -> Result<(DeviceKind, String), ModelError> {
-        let number = match choice {
-            DeviceChoice::Vulkan(Some(number)) => number,
-            _ => list.iter().position(|info| kind(info.device_type).is_gpu()).ok_or_else(|| {
-                error(label, "has no GPU on this machine; `drafthorse devices` lists what there is")
-            })?,
-        };
-        let Some(info) = list.get(number) else {
-            let message =
-                format!("does not exist; this machine has {} adapters, see `drafthorse devices`", list.len());
-            return Err(error(label, &message));
-        };
-        let within = list[..number].iter().filter(|other| other.device_type == info.device_type).count();
-        let selector = match kind(info.device_type) {
-            AdapterKind::Discrete => DeviceKind::DiscreteGpu(within),
-            AdapterKind::Integrated => DeviceKind::IntegratedGpu(within),
-            AdapterKind::Virtual => DeviceKind::VirtualGpu(within),
-            AdapterKind::Software => DeviceKind::Cpu,
-            AdapterKind::Other => DeviceKind::DefaultDevice,
-        };
-        Ok((selector, info.name.clone()))
-    }
 }
 
 #[cfg(test)]
@@ -330,6 +225,6 @@ mod tests {
     #[test]
     fn a_device_that_is_not_there_is_an_error() {
         let message = open_device(DeviceChoice::Vulkan(Some(999))).unwrap_err().to_string();
-        assert!(message.starts_with("device `vulkan:999`: "), "{message}");
+        assert!(message.starts_with("device `vulkan:999` "), "{message}");
     }
 }

@@ -104,7 +104,7 @@ pub enum ModelError {
         vocab: usize,
     },
     /// A device that does not exist on this machine or in this build.
-    #[error("device `{device}`: {message}")]
+    #[error("device `{device}` {message}")]
     Device {
         /// The device asked for.
         device: String,

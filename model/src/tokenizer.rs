@@ -39,7 +39,7 @@ impl Tokenizer {
 
     fn parse(path: &Path, bytes: &[u8]) -> Result<Self, ModelError> {
         let mut inner = tokenizers::Tokenizer::from_bytes(bytes)
-            .map_err(|error| fail(&format!("{}: {error}", path.display())))?;
+            .map_err(|error| fail(&format!("{} is damaged or of another format: {error}", path.display())))?;
         // A length set for training must not cut prompts or pad them.
         inner.with_truncation(None).map_err(|error| fail(&error.to_string()))?;
         inner.with_padding(None);

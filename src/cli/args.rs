@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// Makes language models generate faster: a drafter proposes tokens, an expert verifies them in one pass.
 #[derive(Parser)]
-#[command(version, about, max_term_width = 100)]
+#[command(version, about, max_term_width = 100, args_override_self = true)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -18,7 +18,7 @@ pub(crate) enum Command {
     ///
     /// The text goes to the standard output, and one line of statistics to the standard error. Without
     /// --expert and --drafter the demo pair inside the program is used.
-    #[command(visible_alias = "run")]
+    #[command(visible_alias = "run", args_override_self = true)]
     Generate(Box<GenerateArgs>),
     /// Measure drafters and draft lengths against plain decoding
     ///
@@ -69,7 +69,7 @@ pub(crate) struct PartArgs {
     /// The drafter's device, where it is another one
     #[arg(long, value_name = "DEVICE", alias = "device-draft", help_heading = "Models")]
     pub(crate) draft_device: Option<DeviceChoice>,
-    /// Type in which weights are held
+    /// Type in which weights are held, whatever the checkpoint's (bf16 too)
     #[arg(long, value_enum, default_value = "f32", help_heading = "Models")]
     pub(crate) dtype: Dtype,
     /// Shortest suffix the n-gram drafter looks for
@@ -78,7 +78,8 @@ pub(crate) struct PartArgs {
     /// Longest suffix the n-gram drafter looks for
     #[arg(long, value_name = "N", default_value_t = 4, help_heading = "Models")]
     pub(crate) ngram_max: usize,
-    /// Acceptance rule: lossless or exact-match
+    /// How drafted tokens are accepted. Both give the expert's own distribution: lossless accepts as many as
+    /// possible, exact-match gives the same text for a seed whoever drafts
     #[arg(long, value_name = "RULE", default_value = "lossless", value_parser = rule_name(), help_heading = "Models")]
     pub(crate) rule: String,
 }
@@ -135,7 +136,7 @@ pub(crate) struct SamplingArgs {
     )]
     pub(crate) temperature: f32,
     /// Keep this many most probable tokens; 0 is off
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     pub(crate) top_k: usize,
     /// Keep the most probable tokens up to this mass; 1 is off
     #[arg(long, value_name = "P", default_value_t = 1.0, allow_negative_numbers = true)]
@@ -144,7 +145,7 @@ pub(crate) struct SamplingArgs {
     #[arg(long, value_name = "P", default_value_t = 0.0, allow_negative_numbers = true)]
     pub(crate) min_p: f64,
     /// The same seed gives the same text
-    #[arg(short = 's', long, value_name = "N", default_value_t = 0)]
+    #[arg(short = 's', long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     pub(crate) seed: u64,
 }
 
@@ -163,6 +164,16 @@ impl SamplingArgs {
     }
 }
 
+/// Token ids in one argument.
+#[derive(Clone)]
+pub(crate) struct Tokens(pub(crate) Vec<TokenId>);
+
+fn parse_tokens(text: &str) -> Result<Tokens, String> {
+    let words = text.split([',', ' ']).filter(|word| !word.is_empty());
+    let token = |word: &str| word.parse().map_err(|_| format!("`{word}` is not a token id; write 1,5,9"));
+    words.map(token).collect::<Result<_, _>>().map(Tokens)
+}
+
 fn parse_bias(text: &str) -> Result<(TokenId, f32), String> {
     let (token, bias) = text.split_once('=').ok_or("write TOKEN=BIAS, for example 42=-1.5 or 42=-inf")?;
     let token = token.parse().map_err(|_| format!("`{token}` is not a token id"))?;
@@ -179,9 +190,9 @@ pub(crate) struct GenerateArgs {
     /// Read the prompt from a file
     #[arg(short = 'f', long, value_name = "FILE", conflicts_with = "tokens")]
     pub(crate) file: Option<PathBuf>,
-    /// Token ids instead of text; works for folders without a tokenizer
-    #[arg(long, value_name = "IDS", value_delimiter = ',')]
-    pub(crate) tokens: Option<Vec<TokenId>>,
+    /// Token ids instead of text, separated by commas or spaces; works for folders without a tokenizer
+    #[arg(long, value_name = "IDS", value_parser = parse_tokens)]
+    pub(crate) tokens: Option<Tokens>,
     #[command(flatten)]
     pub(crate) parts: PartArgs,
     /// What drafts: a Hugging Face folder, demo, ngram, or none (also -md). Without it: the demo drafter for
@@ -189,7 +200,7 @@ pub(crate) struct GenerateArgs {
     #[arg(short = 'd', long, visible_alias = "draft-model", aliases = ["model-draft", "spec-draft-model"], value_name = "DRAFTER", help_heading = "Models")]
     pub(crate) drafter: Option<String>,
     /// Tokens drafted a round at most; 0 is plain decoding. Without it: 2 for a model, 4 for ngram
-    #[arg(short = 'k', long = "k", visible_alias = "draft-max", aliases = ["draft", "draft-n", "spec-draft-n-max", "num-speculative-tokens"], value_name = "N", help_heading = "Models")]
+    #[arg(short = 'k', long = "k", visible_aliases = ["draft-max", "draft-length"], aliases = ["draft", "draft-n", "spec-draft-n-max", "num-speculative-tokens"], value_name = "N", allow_negative_numbers = true, help_heading = "Models")]
     pub(crate) draft_length: Option<usize>,
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
@@ -201,6 +212,7 @@ pub(crate) struct GenerateArgs {
         alias = "max-new-tokens",
         value_name = "N",
         default_value_t = 128,
+        allow_negative_numbers = true,
         help_heading = "Ending"
     )]
     pub(crate) max_tokens: usize,
@@ -213,7 +225,7 @@ pub(crate) struct GenerateArgs {
     /// One JSON object with text, tokens and statistics instead of streamed text
     #[arg(long, help_heading = "Output")]
     pub(crate) json: bool,
-    /// Also decode without drafts (k = 0) and say how much faster drafting was
+    /// Also decode without drafts (k = 0), three times each in turn, and say how much faster drafting was
     #[arg(long, help_heading = "Output")]
     pub(crate) compare: bool,
     /// Colour tokens: drafted green, replacements red, bonus tokens plain
@@ -223,7 +235,7 @@ pub(crate) struct GenerateArgs {
     #[arg(long, conflicts_with = "json", help_heading = "Output")]
     pub(crate) echo: bool,
     /// No line of statistics
-    #[arg(short = 'q', long, help_heading = "Output")]
+    #[arg(short = 'q', long, conflicts_with = "compare", help_heading = "Output")]
     pub(crate) quiet: bool,
 }
 
@@ -231,14 +243,15 @@ pub(crate) struct GenerateArgs {
 pub(crate) struct BenchArgs {
     /// Prompts: a JSONL file with `turns`, `prompt`, `question` or `text` in each line; without it, prompts
     /// inside the program
-    #[arg(short = 'p', long, value_name = "FILE")]
+    #[arg(short = 'p', long, value_name = "FILE", help_heading = "Measuring")]
     pub(crate) prompts: Option<PathBuf>,
     /// Use this many prompts, spread evenly over the file
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = "Measuring")]
     pub(crate) limit: Option<usize>,
     #[command(flatten)]
     pub(crate) parts: PartArgs,
-    /// What drafts, in a list: folders, demo, ngram
+    /// What drafts, in a list: folders, demo, ngram. Without it: demo and ngram for the demo expert, ngram for
+    /// any other. Plain decoding (none, k = 0) is always measured
     #[arg(
         short = 'd',
         long,
@@ -254,12 +267,12 @@ pub(crate) struct BenchArgs {
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
     /// Tokens to generate for each prompt; end-of-text tokens are ignored, so that all runs are equally long
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 128)]
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 128, help_heading = "Measuring")]
     pub(crate) max_tokens: usize,
     /// How often everything is measured
-    #[arg(short = 'r', long, value_name = "N", default_value_t = 3)]
+    #[arg(short = 'r', long, value_name = "N", default_value_t = 3, help_heading = "Measuring")]
     pub(crate) repetitions: usize,
     /// One JSON object with every single value instead of a table
-    #[arg(long)]
+    #[arg(long, help_heading = "Measuring")]
     pub(crate) json: bool,
 }

@@ -6,14 +6,14 @@ use super::{
     failure::Failure,
     interrupt::{INTERRUPTED, Interrupt},
     json::{Machine, StatsJson},
-    output::{numbers, table},
+    output::{self, count, numbers, table},
     parts::{self, DrafterPart},
     prompts::{self, Prompt},
 };
 use drafthorse::{SessionOptions, Stats, TokenId, Transformer};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use std::{io::Write, process::ExitCode, sync::Arc};
+use std::{collections::BTreeSet, io::Write, process::ExitCode, sync::Arc};
 
 /// A drafter with a draft length; the first of all is plain decoding.
 struct Setting {
@@ -24,6 +24,8 @@ struct Setting {
 /// One text of one setting.
 #[derive(Serialize)]
 struct Run {
+    /// Index in the summary.
+    setting: usize,
     repetition: usize,
     prompt: usize,
     category: String,
@@ -53,8 +55,9 @@ struct Summary {
     verify_cost: Option<f64>,
     tokens_per_second: Option<f64>,
     /// Tokens per second over those of plain decoding in the same repetition: mean, and deviation.
-    speedup: f64,
-    speedup_deviation: f64,
+    speedup: Option<f64>,
+    /// `None` for a single repetition.
+    speedup_deviation: Option<f64>,
     /// Runs whose text is that of plain decoding.
     same_text: usize,
     runs: usize,
@@ -83,11 +86,12 @@ pub(crate) fn run(args: &BenchArgs) -> Outcome {
     let settings = settings(args)?;
     let prompts = encode(args, &expert)?;
     let runs = measure(args, &expert, &settings, &prompts, &interrupt)?;
-    let summaries: Vec<_> = settings.iter().map(|setting| summarize(setting, &runs)).collect();
+    let summaries: Vec<_> =
+        settings.iter().enumerate().map(|(i, setting)| summarize(i, setting, &runs)).collect();
     let mut out = std::io::stdout().lock();
     if args.json {
         let report = Report {
-            machine: Machine::new(format!("{:?}", expert.device())),
+            machine: Machine::new(expert.device().to_string()),
             expert: &args.parts.expert,
             rule: &args.parts.rule,
             temperature: args.sampling.temperature,
@@ -104,7 +108,7 @@ pub(crate) fn run(args: &BenchArgs) -> Outcome {
         print(args, &expert, &summaries, prompts.len(), &mut out)?;
     }
     if interrupt.seen() {
-        eprintln!("interrupted: the numbers cover what was measured until then");
+        output::note("interrupted: the numbers cover what was measured until then");
         return Ok(ExitCode::from(INTERRUPTED));
     }
     Ok(ExitCode::SUCCESS)
@@ -116,11 +120,13 @@ fn settings(args: &BenchArgs) -> Result<Vec<Setting>, Failure> {
         "ngram" => vec!["ngram".to_owned()],
         model => vec![model.to_owned(), "ngram".to_owned()],
     };
-    let names = if args.drafter.is_empty() { &default } else { &args.drafter };
-    for name in names.iter().filter(|name| *name != "none") {
+    let mut names = if args.drafter.is_empty() { default } else { args.drafter.clone() };
+    let mut seen = BTreeSet::from(["none".to_owned()]);
+    names.retain(|name| seen.insert(name.clone()));
+    for name in &names {
         let drafter = parts::drafter(name, &args.parts)?;
-        let lengths = args.draft_lengths.iter().filter(|k| **k > 0);
-        settings.extend(lengths.map(|&k| Setting { drafter: drafter.clone(), k }));
+        let lengths: BTreeSet<_> = args.draft_lengths.iter().filter(|k| **k > 0).collect();
+        settings.extend(lengths.into_iter().map(|&k| Setting { drafter: drafter.clone(), k }));
     }
     Ok(settings)
 }
@@ -139,10 +145,22 @@ fn encode(args: &BenchArgs, expert: &Transformer) -> Result<Vec<(Prompt, Vec<Tok
     let mut encoded = Vec::new();
     for prompt in prompts::spread(&all, args.limit) {
         let tokens = tokenizer.encode(&prompt.text)?;
+        // All texts must be equally long, with every setting.
+        let room = expert.config().context_len.saturating_sub(tokens.len());
+        if tokens.is_empty() || room < args.max_tokens {
+            output::note(&format!(
+                "left out: the prompt `{}...` has {} and leaves no room for {} in a context of {}",
+                prompt.text.chars().take(30).collect::<String>(),
+                count(tokens.len(), "token"),
+                args.max_tokens,
+                expert.config().context_len
+            ));
+            continue;
+        }
         encoded.push((prompt, tokens));
     }
     if encoded.is_empty() {
-        return Err(Failure::new("--limit 0 leaves no prompts"));
+        return Err(Failure::new("no prompts are left to measure with"));
     }
     Ok(encoded)
 }
@@ -159,24 +177,26 @@ fn measure(
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     // Warm-up: everything once, not counted.
     for setting in settings {
-        generate(args, expert, setting, &prompts[0].1)?;
+        if generate(args, expert, setting, &prompts[0].1, interrupt)?.is_none() {
+            return Ok(Vec::new());
+        }
         bar.inc(1);
     }
     let mut runs = Vec::new();
     'all: for repetition in 0..args.repetitions {
         for (number, (prompt, tokens)) in prompts.iter().enumerate() {
             let mut plain = Vec::new();
-            for setting in settings {
-                if interrupt.seen() {
-                    break 'all;
-                }
+            for (index, setting) in settings.iter().enumerate() {
                 bar.set_message(format!("{} k={}", setting.drafter.name(), setting.k));
-                let (stats, text) = generate(args, expert, setting, tokens)?;
+                let Some((stats, text)) = generate(args, expert, setting, tokens, interrupt)? else {
+                    break 'all;
+                };
                 bar.inc(1);
                 if setting.k == 0 {
                     plain.clone_from(&text);
                 }
                 runs.push(Run {
+                    setting: index,
                     repetition,
                     prompt: number,
                     category: prompt.category.clone(),
@@ -195,13 +215,15 @@ fn measure(
     Ok(runs)
 }
 
-/// Generates one text with a fresh engine: what an earlier text left in a cache helps nobody.
+/// Generates one text with a fresh engine: what an earlier text left in a cache helps nobody. `None` after
+/// Ctrl-C.
 fn generate(
     args: &BenchArgs,
     expert: &Arc<Transformer>,
     setting: &Setting,
     prompt: &[TokenId],
-) -> Result<(Stats, Vec<TokenId>), Failure> {
+    interrupt: &Interrupt,
+) -> Result<Option<(Stats, Vec<TokenId>)>, Failure> {
     let mut engine = parts::engine(expert, &setting.drafter, &args.parts, setting.k)?;
     let options = SessionOptions {
         sampling: args.sampling.options(),
@@ -212,35 +234,37 @@ fn generate(
     let mut session = engine.session(prompt, &options)?;
     for step in &mut session {
         step?;
+        if interrupt.seen() {
+            return Ok(None);
+        }
     }
-    Ok((session.stats().clone(), session.generated().to_vec()))
+    Ok(Some((session.stats().clone(), session.generated().to_vec())))
 }
 
-fn summarize(setting: &Setting, runs: &[Run]) -> Summary {
-    let of = |drafter: &str, k: usize, repetition: Option<usize>| {
+fn summarize(index: usize, setting: &Setting, runs: &[Run]) -> Summary {
+    let of = |setting: usize, repetition: Option<usize>| {
         let mut total = Stats::default();
-        let chosen = runs.iter().filter(|run| run.drafter == drafter && run.k == k);
+        let chosen = runs.iter().filter(|run| run.setting == setting);
         for run in chosen.filter(|run| repetition.is_none_or(|r| run.repetition == r)) {
             total.merge(&run.stats);
         }
         total
     };
-    let name = setting.drafter.name();
-    let (own, plain) = (of(name, setting.k, None), of("none", 0, None));
+    let (own, plain) = (of(index, None), of(0, None));
     let repetitions = runs.iter().map(|run| run.repetition + 1).max().unwrap_or(0);
     let speedups: Vec<f64> = (0..repetitions)
         .filter_map(|r| {
-            let speed = |drafter: &str, k| of(drafter, k, Some(r)).tokens_per_second();
-            Some(speed(name, setting.k)? / speed("none", 0)?)
+            let speed = |setting| of(setting, Some(r)).tokens_per_second();
+            Some(speed(index)? / speed(0)?)
         })
         .collect();
     let (speedup, speedup_deviation) = mean_and_deviation(&speedups);
     let per = |time: std::time::Duration, count: u64| (count > 0).then(|| time.as_secs_f64() / count as f64);
     let over = |a: Option<f64>, b: Option<f64>| Some(a? / b?);
     let plain_pass = per(plain.verify_time, plain.rounds);
-    let mine = || runs.iter().filter(|run| run.drafter == name && run.k == setting.k);
+    let mine = || runs.iter().filter(|run| run.setting == index);
     Summary {
-        drafter: name.to_owned(),
+        drafter: setting.drafter.name().to_owned(),
         k: setting.k,
         acceptance_rate: own.acceptance_rate(),
         draft_yield: own.draft_yield(),
@@ -255,12 +279,15 @@ fn summarize(setting: &Setting, runs: &[Run]) -> Summary {
     }
 }
 
-/// Mean, and the deviation of the sample (0 for a single value).
-fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
+/// Mean, and the deviation of the sample, where there are values enough.
+fn mean_and_deviation(values: &[f64]) -> (Option<f64>, Option<f64>) {
     let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n.max(1.0);
+    if values.is_empty() {
+        return (None, None);
+    }
+    let mean = values.iter().sum::<f64>() / n;
     let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    (mean, if n > 1.0 { (squares / (n - 1.0)).sqrt() } else { 0.0 })
+    (Some(mean), (n > 1.0).then(|| (squares / (n - 1.0)).sqrt()))
 }
 
 fn print(
@@ -281,7 +308,7 @@ fn print(
             number(s.draft_cost, 3),
             number(s.verify_cost, 2),
             number(s.tokens_per_second, 0),
-            format!("{:.2} ± {:.2}", s.speedup, s.speedup_deviation),
+            number(s.speedup, 2) + &s.speedup_deviation.map_or(String::new(), |d| format!(" ± {d:.2}")),
             format!("{}/{}", s.same_text, s.runs),
         ]
     });
@@ -299,13 +326,14 @@ fn print(
     ];
     writeln!(
         out,
-        "expert {} on {:?}, rule {}, temperature {}, {prompts} prompts x {} tokens x {} repetitions\n",
+        "expert {} on {}, rule {}, temperature {}, {} x {} x {}\n",
         args.parts.expert,
         expert.device(),
         args.parts.rule,
         args.sampling.temperature,
-        args.max_tokens,
-        args.repetitions
+        count(prompts, "prompt"),
+        count(args.max_tokens, "token"),
+        count(args.repetitions, "repetition")
     )?;
     writeln!(out, "{}\n", numbers(table(header, rows), 1))?;
     writeln!(

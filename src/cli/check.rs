@@ -5,6 +5,7 @@ use super::{
     args::CheckArgs,
     failure::Failure,
     output::{numbers, table},
+    parts,
 };
 use drafthorse::{
     Error, demo,
@@ -12,7 +13,7 @@ use drafthorse::{
     model::{ModelConfig, Tokenizer, Vocabulary},
 };
 use serde_json::json;
-use std::{io::Write, path::Path, process::ExitCode};
+use std::{io::Write, process::ExitCode};
 
 /// What is compared: nothing of it needs the weights.
 struct Facts {
@@ -29,7 +30,10 @@ impl Facts {
             let (config, tokenizer) = demo()?;
             return Ok(Self { config, tokenizer: Some(tokenizer) });
         }
-        let folder = Path::new(name);
+        if name == "ngram" {
+            return Err(Failure::new("ngram is no model: it fits every expert"));
+        }
+        let folder = parts::folder(name)?;
         Ok(Self { config: ModelConfig::read(folder)?, tokenizer: Tokenizer::find(folder)? })
     }
 
@@ -47,6 +51,7 @@ pub(crate) fn run(args: &CheckArgs) -> Outcome {
     let drafter = Facts::read(&args.drafter, demo::drafter_facts)?;
     let verdict = check_pair(drafter.sides(), expert.sides());
     let notes = notes(&expert, &drafter);
+    let compared = expert.vocabulary().is_some() && drafter.vocabulary().is_some();
     let mut out = std::io::stdout().lock();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &report(&expert, &drafter, &verdict, &notes))?;
@@ -57,7 +62,8 @@ pub(crate) fn run(args: &CheckArgs) -> Outcome {
             writeln!(out, "note: {note}")?;
         }
         match &verdict {
-            Ok(()) => writeln!(out, "They fit: every token means the same to both.")?,
+            Ok(()) if compared => writeln!(out, "They fit: every token means the same to both.")?,
+            Ok(()) => writeln!(out, "The sizes fit; whether the tokens mean the same is not known.")?,
             Err(error) => writeln!(out, "They do not fit: {error}.")?,
         }
     }
@@ -81,6 +87,7 @@ fn report(
     };
     json!({
         "fits": verdict.is_ok(),
+        "tokens_compared": expert.vocabulary().is_some() && drafter.vocabulary().is_some(),
         "reason": verdict.as_ref().err().map(ToString::to_string),
         "notes": notes,
         "expert": side(expert),

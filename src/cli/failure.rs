@@ -1,5 +1,6 @@
 //! Errors on their way to the user.
 
+use super::output;
 use drafthorse::{Error, ModelError};
 use std::{error::Error as StdError, fmt, io, process::ExitCode};
 
@@ -31,7 +32,7 @@ impl Failure {
     pub(crate) fn report(self) -> ExitCode {
         match self {
             Self::Message(message) => {
-                eprintln!("error: {message}");
+                output::note(&format!("error: {message}"));
                 ExitCode::FAILURE
             }
             Self::OutputClosed => ExitCode::SUCCESS,

@@ -7,7 +7,7 @@ use super::{
     interrupt::{INTERRUPTED, Interrupt},
     json::{self, StatsJson},
     output,
-    parts::{self, Parts},
+    parts::{self, DrafterPart, Parts},
 };
 use anstyle::{AnsiColor, Style};
 use drafthorse::{
@@ -24,27 +24,33 @@ use std::{
 const COMPARED: usize = 3;
 
 pub(crate) fn run(args: &GenerateArgs) -> Outcome {
-    let interrupt = Interrupt::listen();
     let parts = Parts::open(&args.parts, args.drafter.as_deref())?;
-    let prompt = prompt(args, &parts)?;
+    let (prompt, prompt_text) = prompt(args, &parts)?;
+    // From here on: before there is text, Ctrl-C has nothing to save.
+    let interrupt = Interrupt::listen();
     let options = options(args, &parts);
     let k = draft_length(args, &parts);
     let mut engine = parts::engine(&parts.expert, &parts.drafter, &args.parts, k)?;
     let mut result = Generation::default();
+    if args.echo {
+        write!(anstream::stdout(), "{prompt_text}")?;
+    }
     let failed = generate(args, &mut engine, &prompt, &options, &interrupt, &mut result).err();
     // Statistics come also after Ctrl-C and after an error: what was generated is not lost.
+    let comparing = args.compare && k > 0 && !interrupt.seen();
     let compared = match &failed {
-        None if args.compare && !interrupt.seen() => {
-            Some(compare(args, &parts, &prompt, &options, &interrupt)?)
-        }
+        None if comparing => Some(compare(args, &parts, &prompt, &options, &interrupt)?),
         _ => None,
     };
-    if args.json {
+    if args.json && (failed.is_none() || result.stats.rounds > 0) {
         print_json(args, &prompt, &result, compared.as_ref(), &parts)?;
-    } else if !args.quiet {
-        eprintln!("{}", output::statistics(&result.stats, parts.drafter.name()));
-        if let Some(compared) = compared {
-            eprintln!("{}", compared.sentence(k));
+    } else if !args.quiet && (failed.is_none() || result.stats.rounds > 0) {
+        let name = parts.drafter.name();
+        output::note(&output::statistics(&result.stats, name, result.finish.as_ref()));
+        match compared {
+            Some(compared) => output::note(&compared.sentence(k, args.sampling.temperature == 0.0)),
+            None if args.compare && k == 0 => output::note("nothing is drafted: there is nothing to compare"),
+            None => {}
         }
     }
     match failed {
@@ -55,6 +61,9 @@ pub(crate) fn run(args: &GenerateArgs) -> Outcome {
 }
 
 fn draft_length(args: &GenerateArgs, parts: &Parts) -> usize {
+    if matches!(parts.drafter, DrafterPart::None) {
+        return 0;
+    }
     args.draft_length.unwrap_or_else(|| parts.drafter.default_length())
 }
 
@@ -77,16 +86,15 @@ fn generate(
 ) -> Result<(), Failure> {
     let mut out = anstream::stdout().lock();
     let mut session = engine.session(prompt, options)?;
-    if let Some(prompt) = args.prompt.as_ref().filter(|_| args.echo) {
-        write!(out, "{prompt}")?;
-    }
     while !interrupt.seen() {
         let Some(step) = session.next() else { break };
         result.stats = session.stats().clone();
         let step = match step {
             Ok(step) => step,
             Err(error) => {
-                end_line(args, &mut out)?;
+                if !result.tokens.is_empty() {
+                    end_line(args, &mut out)?;
+                }
                 return Err(error.into());
             }
         };
@@ -137,25 +145,17 @@ fn paint(
     Ok(write!(out, "{style}{text}{style:#}")?)
 }
 
-/// The prompt's tokens, from wherever it comes.
-fn prompt(args: &GenerateArgs, parts: &Parts) -> Result<Vec<TokenId>, Failure> {
+/// The prompt's tokens, from wherever it comes, and how it reads.
+fn prompt(args: &GenerateArgs, parts: &Parts) -> Result<(Vec<TokenId>, String), Failure> {
     if let Some(tokens) = &args.tokens {
-        return Ok(tokens.clone());
+        let words: Vec<_> = tokens.0.iter().map(ToString::to_string).collect();
+        return Ok((tokens.0.clone(), words.join(" ") + " "));
     }
     let text = match (&args.prompt, &args.file) {
         (Some(prompt), _) => prompt.clone(),
         (None, Some(file)) => std::fs::read_to_string(file)
             .map_err(|error| Failure::new(format!("cannot read {}: {error}", file.display())))?,
-        (None, None) => {
-            let mut input = std::io::stdin();
-            if input.is_terminal() {
-                let message = "no prompt: give one as an argument, with -f FILE, or on the standard input";
-                return Err(Failure::new(message));
-            }
-            let mut text = String::new();
-            input.read_to_string(&mut text)?;
-            text
-        }
+        (None, None) => standard_input()?,
     };
     let Some(tokenizer) = parts.expert.tokenizer() else {
         let folder = &args.parts.expert;
@@ -163,7 +163,20 @@ fn prompt(args: &GenerateArgs, parts: &Parts) -> Result<Vec<TokenId>, Failure> {
             "{folder} has no tokenizer.json; give token ids with --tokens 1,2,3"
         )));
     };
-    Ok(tokenizer.encode(&text)?)
+    Ok((tokenizer.encode(&text)?, text))
+}
+
+fn standard_input() -> Result<String, Failure> {
+    let mut input = std::io::stdin();
+    if input.is_terminal() {
+        let message = "no prompt: give one as an argument, with -f FILE, or on the standard input";
+        return Err(Failure::new(message));
+    }
+    let mut text = String::new();
+    match input.read_to_string(&mut text) {
+        Ok(_) => Ok(text),
+        Err(error) => Err(Failure::new(format!("cannot read the standard input: {error}"))),
+    }
 }
 
 fn options(args: &GenerateArgs, parts: &Parts) -> SessionOptions {
@@ -193,9 +206,13 @@ impl Compared {
         self.drafted / self.plain
     }
 
-    fn sentence(&self, k: usize) -> String {
+    fn sentence(&self, k: usize, greedy: bool) -> String {
         let (speedup, runs) = (self.speedup(), self.runs);
-        let text = if self.same_text { "same text" } else { "another text, as sampling allows" };
+        let text = match (self.same_text, greedy) {
+            (true, _) => "same text",
+            (false, false) => "another text, as sampling allows",
+            (false, true) => "another text: the device rounds differently for more rows",
+        };
         let verdict =
             if speedup < 1.0 { "; drafting does not pay here, use --k 0 or another drafter" } else { "" };
         format!(
@@ -263,7 +280,10 @@ fn print_json(
         "drafter": parts.drafter.name(),
         "rule": args.parts.rule,
         "draft_length": draft_length(args, parts),
+        "version": env!("CARGO_PKG_VERSION"),
+        "device": parts.expert.device().to_string(),
         "seed": args.sampling.seed,
+        "sampling": format!("{:?}", args.sampling.options()),
         "stats": StatsJson::from(&result.stats),
     });
     if let Some(compared) = compared {
@@ -276,7 +296,7 @@ fn print_json(
         });
     }
     let mut out = std::io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, &object)?;
+    serde_json::to_writer(&mut out, &object)?;
     Ok(writeln!(out)?)
 }
 

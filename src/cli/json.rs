@@ -2,7 +2,7 @@
 
 use drafthorse::{Finish, Stats};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use serde_json::{Value, json};
 
 #[derive(Serialize)]
 pub(crate) struct StatsJson {
@@ -63,18 +63,15 @@ impl From<&Stats> for StatsJson {
 }
 
 /// Why a text ended, as a word and what it was.
-pub(crate) fn finish(finish: Option<&Finish>) -> BTreeMap<&'static str, String> {
-    let (reason, detail) = match finish {
-        None => ("interrupted", None),
-        Some(Finish::StopToken(token)) => ("stop_token", Some(token.to_string())),
-        Some(Finish::StopString(text)) => ("stop_string", Some(text.clone())),
-        Some(Finish::MaxTokens) => ("max_tokens", None),
-        Some(Finish::ContextEnd) => ("context_end", None),
-        Some(_) => ("other", None),
-    };
-    let mut map = BTreeMap::from([("reason", reason.to_owned())]);
-    map.extend(detail.map(|detail| ("detail", detail)));
-    map
+pub(crate) fn finish(finish: Option<&Finish>) -> Value {
+    match finish {
+        None => json!({ "reason": "interrupted" }),
+        Some(Finish::StopToken(token)) => json!({ "reason": "stop_token", "token": token }),
+        Some(Finish::StopString(text)) => json!({ "reason": "stop_string", "string": text }),
+        Some(Finish::MaxTokens) => json!({ "reason": "max_tokens" }),
+        Some(Finish::ContextEnd) => json!({ "reason": "context_end" }),
+        Some(_) => json!({ "reason": "other" }),
+    }
 }
 
 /// Where and how something was measured.

@@ -20,7 +20,7 @@ use std::{ffi::OsString, process::ExitCode};
 
 /// Parses the arguments and runs the command.
 pub(crate) fn run() -> ExitCode {
-    let cli = Cli::parse_from(std::env::args_os().map(known_spelling));
+    let cli = Cli::parse_from(known_spelling(std::env::args_os()));
     let result = match &cli.command {
         Command::Generate(args) => generate::run(args),
         Command::Bench(args) => bench::run(args),
@@ -32,9 +32,18 @@ pub(crate) fn run() -> ExitCode {
 }
 
 /// `-md`, as users of llama.cpp write it, is a short option of two letters, which the parser would read
-/// as `-m d`.
-fn known_spelling(argument: OsString) -> OsString {
-    if argument == "-md" { "--drafter".into() } else { argument }
+/// as `-m d`. What stands behind `--` is no option.
+fn known_spelling(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut options = true;
+    let spelling = |argument: OsString| {
+        options &= argument != *"--";
+        match argument.to_str() {
+            Some("-md") if options => "--drafter".into(),
+            Some(text) if options && text.starts_with("-md=") => text.replacen("-md", "--drafter", 1).into(),
+            _ => argument,
+        }
+    };
+    arguments.map(spelling).collect()
 }
 
 /// What a command ends with.

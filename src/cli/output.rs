@@ -1,12 +1,27 @@
 //! What users read: statistics and tables.
 
 use comfy_table::{CellAlignment, Table, presets};
-use drafthorse::Stats;
-use std::time::Duration;
+use drafthorse::{Finish, Stats};
+use std::{io::Write, time::Duration};
+
+/// Says something beside the output. Where nobody listens, that is no reason to stop.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// `1 token`, `2 tokens`.
+pub(crate) fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
 
 /// The numbers of a generation in one line.
-pub(crate) fn statistics(stats: &Stats, drafter: &str) -> String {
-    let mut parts = vec![format!("{} tokens", stats.emitted)];
+pub(crate) fn statistics(stats: &Stats, drafter: &str, finish: Option<&Finish>) -> String {
+    let ending = match finish {
+        None => " (interrupted)",
+        Some(Finish::ContextEnd) => " (the context is full)",
+        Some(_) => "",
+    };
+    let mut parts = vec![count(stats.emitted as usize, "token") + ending];
     if let Some(rate) = stats.acceptance_rate() {
         parts.push(format!(
             "drafter {drafter}: acceptance rate {rate:.2} ({} of {} examined, {} drafted)",

@@ -67,8 +67,7 @@ pub(crate) fn drafter(name: &str, args: &PartArgs) -> Result<DrafterPart, Failur
         _ => {
             let device = open_device(args.draft_device.unwrap_or(args.device))?;
             let model = model(name, &device, args.dtype.into(), demo::drafter)?;
-            let short = Path::new(name).file_name().map_or(name.into(), |name| name.to_string_lossy());
-            Ok(DrafterPart::Model { name: short.into_owned(), model })
+            Ok(DrafterPart::Model { name: name.to_owned(), model })
         }
     }
 }
@@ -89,13 +88,18 @@ fn model(
     if name == "demo" {
         return Ok(demo(device, weights)?);
     }
+    Ok(Arc::new(Transformer::open(folder(name)?, device, weights)?))
+}
+
+/// The folder of this name.
+pub(crate) fn folder(name: &str) -> Result<&Path, Failure> {
     let folder = Path::new(name);
-    if !folder.is_dir() {
-        return Err(Failure::new(format!(
-            "`{name}` is not a folder; name a Hugging Face folder with config.json and model.safetensors, or `demo`"
-        )));
+    if folder.is_dir() {
+        return Ok(folder);
     }
-    Ok(Arc::new(Transformer::open(folder, device, weights)?))
+    Err(Failure::new(format!(
+        "`{name}` is not a folder; name a Hugging Face folder with config.json and model.safetensors, or `demo`"
+    )))
 }
 
 impl Parts {

@@ -13,6 +13,7 @@ pub use temperature::Temperature;
 pub use truncation::{MinP, TopK, TopP};
 
 use crate::TokenId;
+use std::sync::Arc;
 
 /// What comes before the position a row of logits is for.
 #[derive(Clone, Copy, Debug)]
@@ -48,4 +49,10 @@ impl<'a> Context<'a> {
 pub trait LogitsProcessor: Send + Sync {
     /// Changes `row`, which scores the token after `context`.
     fn process(&self, context: &Context<'_>, row: &mut [f32]);
+}
+
+impl<P: LogitsProcessor + ?Sized> LogitsProcessor for Arc<P> {
+    fn process(&self, context: &Context<'_>, row: &mut [f32]) {
+        (**self).process(context, row);
+    }
 }

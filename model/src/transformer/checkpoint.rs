@@ -1,6 +1,6 @@
 //! Safetensors files of a Hugging Face folder, memory-mapped.
 
-use super::config::read_json;
+use super::json::read_json;
 use crate::ModelError;
 use half::{bf16, f16};
 use memmap2::Mmap;

@@ -1,7 +1,7 @@
-//! What `config.json` and `generation_config.json` say.
+//! What `config.json` says.
 
+use super::json::{parse_json, read_text};
 use crate::ModelError;
-use drafthorse_logits::TokenId;
 use serde::Deserialize;
 use std::path::Path;
 
@@ -105,6 +105,7 @@ struct RawConfig {
     rope_theta: Option<f64>,
     rope_scaling: Option<RawRope>,
     rope_parameters: Option<RawRope>,
+    quantization_config: Option<serde::de::IgnoredAny>,
 }
 
 #[derive(Deserialize, Default)]
@@ -125,8 +126,17 @@ struct Architecture {
     output_bias: bool,
     qk_norm: bool,
     tied_by_default: bool,
-    /// Whether the window holds only where `use_sliding_window` says so (Qwen).
-    window_on_request: bool,
+    /// When `sliding_window` holds.
+    window: Window,
+}
+
+/// When an architecture heeds `sliding_window`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Window {
+    Never,
+    Always,
+    /// Where `use_sliding_window` says so.
+    OnRequest,
 }
 
 impl Architecture {
@@ -137,13 +147,13 @@ impl Architecture {
             output_bias: bias,
             qk_norm: false,
             tied_by_default: false,
-            window_on_request: false,
+            window: Window::Never,
         };
         match model_type {
             "llama" => Some(plain),
-            "mistral" => Some(Self { qkv_bias: false, output_bias: false, ..plain }),
-            "qwen2" => Some(Self { qkv_bias: true, output_bias: false, window_on_request: true, ..plain }),
-            "qwen3" => Some(Self { qk_norm: true, window_on_request: true, ..plain }),
+            "mistral" => Some(Self { qkv_bias: false, output_bias: false, window: Window::Always, ..plain }),
+            "qwen2" => Some(Self { qkv_bias: true, output_bias: false, window: Window::OnRequest, ..plain }),
+            "qwen3" => Some(Self { qk_norm: true, window: Window::OnRequest, ..plain }),
             _ => None,
         }
     }
@@ -225,6 +235,15 @@ impl RawConfig {
     }
 
     fn refuse_unsupported(&self) -> Result<(), String> {
+        if self.quantization_config.is_some() {
+            return Err(
+                "`quantization_config`: quantised checkpoints are not supported; use one in f32, f16 or bf16"
+                    .into(),
+            );
+        }
+        if self.rms_norm_eps.is_some_and(|epsilon| !(epsilon > 0.0 && epsilon < 1.0)) {
+            return Err(format!("`rms_norm_eps` is {:?}; it must be above 0 and below 1", self.rms_norm_eps));
+        }
         if self.mlp_bias == Some(true) {
             return Err("`mlp_bias` true is not supported".into());
         }
@@ -235,7 +254,11 @@ impl RawConfig {
     }
 
     fn windows(&self, layers: usize, architecture: &Architecture) -> Result<Vec<Option<usize>>, String> {
-        let wanted = !architecture.window_on_request || self.use_sliding_window == Some(true);
+        let wanted = match architecture.window {
+            Window::Never => false,
+            Window::Always => true,
+            Window::OnRequest => self.use_sliding_window == Some(true),
+        };
         let Some(window) = self.sliding_window.filter(|_| wanted) else { return Ok(vec![None; layers]) };
         if window == 0 {
             return Err("`sliding_window` is 0".into());
@@ -252,7 +275,7 @@ impl RawConfig {
                     other => Err(format!("layer type `{other}` is not supported")),
                 })
                 .collect(),
-            None if architecture.window_on_request => {
+            None if architecture.window == Window::OnRequest => {
                 let first = self.max_window_layers.unwrap_or(0);
                 Ok((0..layers).map(|layer| (layer >= first).then_some(window)).collect())
             }
@@ -301,79 +324,6 @@ fn positive(name: &str, value: Option<usize>) -> Result<usize, String> {
     }
 }
 
-/// What `generation_config.json` says, where there is one; otherwise what `config.json` says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct GenerationConfig {
-    /// Tokens that end a text.
-    pub eos: Vec<TokenId>,
-    /// The token that opens a text.
-    pub bos: Option<TokenId>,
-}
-
-#[derive(Deserialize, Default)]
-struct RawTokens {
-    eos_token_id: Option<OneOrMany>,
-    bos_token_id: Option<OneOrMany>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMany {
-    One(TokenId),
-    Many(Vec<TokenId>),
-}
-
-impl OneOrMany {
-    fn into_vec(self) -> Vec<TokenId> {
-        match self {
-            Self::One(token) => vec![token],
-            Self::Many(tokens) => tokens,
-        }
-    }
-}
-
-impl GenerationConfig {
-    /// Reads the tokens that open and end a text.
-    ///
-    /// # Errors
-    ///
-    /// `config.json` cannot be read, or one of the two files is no JSON.
-    pub fn read(folder: &Path) -> Result<Self, ModelError> {
-        let model: RawTokens = read_json(&folder.join("config.json"))?;
-        let path = folder.join("generation_config.json");
-        let own: RawTokens = if path.exists() { read_json(&path)? } else { RawTokens::default() };
-        Ok(Self::merge(own, model))
-    }
-
-    /// What the text of a `config.json` says.
-    pub(super) fn parse(path: &Path, text: &str) -> Result<Self, ModelError> {
-        Ok(Self::merge(RawTokens::default(), parse_json(path, text)?))
-    }
-
-    fn merge(own: RawTokens, model: RawTokens) -> Self {
-        let tokens = |own: Option<OneOrMany>, model: Option<OneOrMany>| {
-            own.or(model).map(OneOrMany::into_vec).unwrap_or_default()
-        };
-        let eos = tokens(own.eos_token_id, model.eos_token_id);
-        let bos = tokens(own.bos_token_id, model.bos_token_id).first().copied();
-        Self { eos, bos }
-    }
-}
-
-fn read_text(path: &Path) -> Result<String, ModelError> {
-    std::fs::read_to_string(path).map_err(|source| ModelError::Io { path: path.to_owned(), source })
-}
-
-pub(super) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, ModelError> {
-    parse_json(path, &read_text(path)?)
-}
-
-fn parse_json<T: serde::de::DeserializeOwned>(path: &Path, text: &str) -> Result<T, ModelError> {
-    serde_json::from_str(text)
-        .map_err(|error| ModelError::Config { path: path.to_owned(), message: error.to_string() })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -409,6 +359,7 @@ mod tests {
         assert_eq!(windows(r#"{"model_type": "mistral", "sliding_window": 9}"#), [Some(9), Some(9)]);
         assert_eq!(windows(r#"{"model_type": "mistral", "sliding_window": null}"#), [None, None]);
         assert_eq!(windows(r#"{"model_type": "qwen2", "sliding_window": 9}"#), [None, None]);
+        assert_eq!(windows(r#"{"model_type": "llama", "sliding_window": 9}"#), [None, None]);
         let some = r#"{"model_type": "qwen2", "sliding_window": 9, "use_sliding_window": true, "max_window_layers": 1}"#;
         assert_eq!(windows(some), [None, Some(9)]);
     }
@@ -427,6 +378,8 @@ mod tests {
         assert!(message(r#"{"head_dim": 15}"#).contains("head_dim 15 is odd"));
         assert!(message(r#"{"hidden_act": "gelu"}"#).contains("gelu is not supported"));
         assert!(message(r#"{"mlp_bias": true}"#).contains("mlp_bias"));
+        assert!(message(r#"{"quantization_config": {"bits": 4}}"#).contains("quantised checkpoints"));
+        assert!(message(r#"{"rms_norm_eps": 0}"#).contains("rms_norm_eps"));
         assert!(message(r#"{"rope_scaling": {"type": "yarn"}}"#).contains("rope type `yarn`"));
         assert!(
             message(r#"{"rope_scaling": {"rope_type": "llama3", "factor": 8}}"#)
@@ -434,16 +387,5 @@ mod tests {
         );
         assert!(message(r#"{"vocab_size": "many"}"#).contains("invalid type"));
         assert!(matches!(ModelConfig::read(Path::new("no such folder")), Err(ModelError::Io { .. })));
-    }
-
-    #[test]
-    fn generation_config_comes_first() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("config.json"), r#"{"eos_token_id": 2, "bos_token_id": 1}"#)
-            .unwrap();
-        let read = || GenerationConfig::read(folder.path()).unwrap();
-        assert_eq!(read(), GenerationConfig { eos: vec![2], bos: Some(1) });
-        std::fs::write(folder.path().join("generation_config.json"), r#"{"eos_token_id": [5, 6]}"#).unwrap();
-        assert_eq!(read(), GenerationConfig { eos: vec![5, 6], bos: Some(1) });
     }
 }

@@ -4,11 +4,14 @@ mod cache;
 mod checkpoint;
 mod config;
 mod forward;
+mod generation;
+mod json;
 mod rope;
 mod weights;
 
 pub use cache::TransformerCache;
-pub use config::{GenerationConfig, ModelConfig};
+pub use config::ModelConfig;
+pub use generation::GenerationConfig;
 pub use weights::WeightType;
 
 use crate::{LanguageModel, LoadedDevice, ModelError, Segment, Tokenizer, Vocabulary};

@@ -1,0 +1,173 @@
+//! The command line as its users meet it.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use serde_json::Value;
+use std::{
+    io::Write,
+    process::{Command, Output, Stdio},
+};
+
+const PROMPT: &str = "Question: Tom has 3 apples";
+
+fn run(arguments: &[&str]) -> Output {
+    with_input(arguments, "")
+}
+
+fn with_input(arguments: &[&str], input: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_drafthorse"))
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn generate(options: &[&str]) -> Output {
+    let output = run(&[&["generate", "--device", "cpu", "-n", "24", PROMPT], options].concat());
+    assert!(output.status.success(), "{}", err(&output));
+    output
+}
+
+fn json(options: &[&str]) -> Value {
+    serde_json::from_slice(&generate(&[options, &["--json"]].concat()).stdout).unwrap()
+}
+
+#[test]
+fn text_goes_out_and_statistics_beside_it() {
+    let output = generate(&[]);
+    assert!(!out(&output).trim().is_empty());
+    let line = err(&output);
+    for word in
+        ["24 tokens", "acceptance rate", "tokens per expert pass", "tokens/s", "drafting", "verifying"]
+    {
+        assert!(line.contains(word), "{line}");
+    }
+    assert!(!err(&generate(&["--quiet"])).contains("tokens per expert pass"));
+}
+
+#[test]
+fn whoever_drafts_the_greedy_text_is_the_same() {
+    let plain = out(&generate(&["--drafter", "none"]));
+    for options in [&["-k", "1"][..], &["--draft-max", "5"], &["-md", "ngram"], &["--rule", "exact-match"]] {
+        assert_eq!(out(&generate(options)), plain, "{options:?}");
+    }
+}
+
+#[test]
+fn json_carries_tokens_provenance_and_counters() {
+    let value = json(&["--compare", "--temp", "0.8", "--seed", "3"]);
+    let tokens = value["tokens"].as_array().unwrap();
+    assert_eq!(tokens.len(), 24);
+    let text: String = tokens.iter().map(|token| token["text"].as_str().unwrap()).collect();
+    assert_eq!(value["text"], text);
+    assert!(
+        tokens
+            .iter()
+            .all(|t| ["drafted", "replacement", "bonus"].contains(&t["provenance"].as_str().unwrap()))
+    );
+    assert!(tokens.iter().all(|t| t["id"].is_u64()));
+    let stats = &value["stats"];
+    assert_eq!(stats["emitted"], 24);
+    assert_eq!(stats["metrics"]["spec_decode_num_draft_tokens"], stats["drafted"]);
+    assert!(value["compare"]["speedup"].as_f64().unwrap() > 0.0);
+    assert_eq!(value["finish"]["reason"], "max_tokens");
+    let again = json(&["--temp", "0.8", "--seed", "3"]);
+    assert_eq!(again["tokens"], value["tokens"], "the same seed gives the same text");
+    assert_ne!(json(&["--temp", "0.8", "--seed", "4"])["tokens"], value["tokens"]);
+}
+
+#[test]
+fn prompts_come_from_anywhere() {
+    let expected = out(&generate(&["-q"]));
+    let common = ["generate", "--device", "cpu", "-n", "24", "-q"];
+    assert_eq!(out(&with_input(&common, PROMPT)), expected);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), PROMPT).unwrap();
+    assert_eq!(out(&run(&[&common[..], &["-f", file.path().to_str().unwrap()]].concat())), expected);
+    // As token ids; the answer comes as ids too.
+    let value = json(&[]);
+    let ids = |tokens: &Value, key: Option<&str>| {
+        let id = |token: &Value| key.map_or(token.clone(), |key| token[key].clone()).to_string();
+        tokens.as_array().unwrap().iter().map(id).collect::<Vec<_>>()
+    };
+    let prompt = ids(&value["prompt_tokens"], None).join(",");
+    let output = run(&[&common[..], &["--tokens", &prompt]].concat());
+    assert_eq!(out(&output).split_whitespace().collect::<Vec<_>>(), ids(&value["tokens"], Some("id")));
+}
+
+#[test]
+fn a_stop_string_ends_the_text_before_it() {
+    let whole = out(&generate(&["-q"]));
+    let (before, _) = whole.split_once("apples").unwrap();
+    assert_eq!(out(&generate(&["-q", "--stop", "apples"])), format!("{before}\n"));
+}
+
+#[test]
+fn a_pair_is_checked() {
+    let fit = run(&["check", "demo", "demo"]);
+    assert!(fit.status.success() && out(&fit).contains("They fit"));
+    let stranger = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/parity/llama");
+    let unfit = run(&["check", "demo", stranger, "--json"]);
+    assert_eq!(unfit.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&unfit.stdout).unwrap();
+    assert_eq!(report["fits"], false);
+    assert!(report["reason"].as_str().unwrap().contains("draft 320, expert 4096"));
+}
+
+#[test]
+fn a_benchmark_has_its_baseline_and_every_value() {
+    let output =
+        run(&["bench", "--device", "cpu", "-n", "8", "-r", "2", "--limit", "2", "-k", "1,2", "--json"]);
+    assert!(output.status.success(), "{}", err(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let summary = report["summary"].as_array().unwrap();
+    assert_eq!((summary.len(), &summary[0]["drafter"], &summary[0]["k"]), (5, &"none".into(), &0.into()));
+    assert!(
+        summary.iter().all(|setting| setting["same_text"] == setting["runs"]),
+        "greedy text is the expert's"
+    );
+    // Two prompts, two repetitions, plain and two drafters with two lengths.
+    assert_eq!(report["runs"].as_array().unwrap().len(), 2 * 2 * 5);
+    assert!(report["runs"].as_array().unwrap().iter().all(|run| run["stats"]["emitted"] == 8));
+}
+
+#[test]
+fn what_cannot_be_done_is_said_in_one_line() {
+    let cases: [(&[&str], &str); 9] = [
+        (&["generate", PROMPT, "--temperature", "-1"], "temperature -1 is out of range"),
+        (&["generate", PROMPT, "--top-p", "1.5"], "top-p 1.5 is out of range"),
+        (&["generate", PROMPT, "-n", "0"], "max tokens is 0"),
+        (&["generate", PROMPT, "-k", "9999"], "context of 2048 tokens is too small for drafts of 9999"),
+        (&["generate", PROMPT, "-m", "no/such/folder"], "`no/such/folder` is not a folder"),
+        (&["generate", "-f", "no-such-file"], "cannot read no-such-file"),
+        (&["generate", "--tokens", "4096"], "token 4096 of the prompt is outside the vocabulary of 4096"),
+        (&["generate", PROMPT, "--device", "vulkan:99"], "device `vulkan:99`"),
+        (&["bench", "-r", "0"], "--repetitions and --max-tokens must be at least 1"),
+    ];
+    for (arguments, expected) in cases {
+        let output = run(arguments);
+        assert!(!output.status.success());
+        assert!(err(&output).contains(expected), "{arguments:?}: {}", err(&output));
+        assert!(out(&output).is_empty() && !err(&output).contains("panicked"), "{arguments:?}");
+    }
+}
+
+#[test]
+fn devices_and_completions_are_printed() {
+    let devices = run(&["devices"]);
+    assert!(devices.status.success() && out(&devices).contains("cpu"));
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(out(&run(&["completions", shell])).contains("draft-max"), "{shell}");
+    }
+}
