@@ -56,12 +56,67 @@ fn heads_of<S: Simd>(
             position += 1;
         }
         softmax(simd, &mut scores, 1.0 / (d as f32).sqrt());
-        out.fill(0.0);
-        for (&weight, position) in scores.iter().zip(visible) {
-            for (out, value) in out.iter_mut().zip(&values[at(position)..at(position) + d]) {
-                *out = simd.scalar(weight, *value, *out);
+        let stride = shape.kv_heads * d;
+        weigh(simd, &scores, &values[at(visible.start)..], stride, out);
+    }
+}
+
+/// The sum of rows of `values`, `stride` apart and as long as `out`, each times its weight.
+#[inline(always)]
+fn weigh<S: Simd>(simd: S, weights: &[f32], values: &[f32], stride: usize, out: &mut [f32]) {
+    let mut first = 0;
+    while first < out.len() {
+        let rest = out.len() - first;
+        let (values, out) = (&values[first..], &mut out[first..]);
+        if rest >= 4 * S::LANES {
+            weigh_vectors::<S, 4>(simd, weights, values, stride, out);
+            first += 4 * S::LANES;
+        } else if rest >= 2 * S::LANES {
+            weigh_vectors::<S, 2>(simd, weights, values, stride, out);
+            first += 2 * S::LANES;
+        } else if rest >= S::LANES {
+            weigh_vectors::<S, 1>(simd, weights, values, stride, out);
+            first += S::LANES;
+        } else {
+            out[0] = 0.0;
+            for (row, &weight) in weights.iter().enumerate() {
+                out[0] = simd.scalar(weight, values[row * stride], out[0]);
             }
+            first += 1;
         }
+    }
+}
+
+/// The same for the first `V` vectors of a row, in registers; even and odd rows apart, so that one sum need
+/// not wait for the other.
+#[inline(always)]
+fn weigh_vectors<S: Simd, const V: usize>(
+    simd: S,
+    weights: &[f32],
+    values: &[f32],
+    stride: usize,
+    out: &mut [f32],
+) {
+    let (mut even, mut odd) = ([simd.zero(); V], [simd.zero(); V]);
+    let mut at = 0;
+    for pair in weights.chunks(2) {
+        let weight = simd.splat(pair[0]);
+        for v in 0..V {
+            even[v] = simd.multiply_add(weight, simd.load(&values[at + v * S::LANES..]), even[v]);
+        }
+        at += stride;
+        if pair.len() == 2 {
+            let weight = simd.splat(pair[1]);
+            for v in 0..V {
+                odd[v] = simd.multiply_add(weight, simd.load(&values[at + v * S::LANES..]), odd[v]);
+            }
+            at += stride;
+        }
+    }
+    let one = simd.splat(1.0);
+    for v in 0..V {
+        let lanes = simd.lanes(simd.multiply_add(even[v], one, odd[v]));
+        out[v * S::LANES..][..S::LANES].copy_from_slice(&lanes[..S::LANES]);
     }
 }
 

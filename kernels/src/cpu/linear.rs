@@ -95,13 +95,15 @@ fn tiles<S: Simd, const C: usize>(simd: S, mut of: Tile<'_>, out: &mut [f32]) {
             2 => tile::<S, C, 2>(simd, of, out),
             3 => tile::<S, C, 3>(simd, of, out),
             4 => tile::<S, C, 4>(simd, of, out),
+            5 => tile::<S, C, 5>(simd, of, out),
+            6 => tile::<S, C, 6>(simd, of, out),
             _ => wide::<S, C>(simd, of, out, rows),
         }
         of.first += rows;
     }
 }
 
-/// Five to eight rows: two weight rows at a time.
+/// Seven or eight rows: two weight rows at a time.
 #[inline(always)]
 fn wide<S: Simd, const C: usize>(simd: S, of: Tile<'_>, out: &mut [f32], rows: usize) {
     let (m, k, width) = (out.len() / C, of.k, C.min(2));
@@ -109,12 +111,8 @@ fn wide<S: Simd, const C: usize>(simd: S, of: Tile<'_>, out: &mut [f32], rows: u
         let of = Tile { weights: &of.weights[c * k..(c + width) * k], ..of };
         let out = &mut out[c * m..(c + width) * m];
         match (width, rows) {
-            (2, 5) => tile::<S, 2, 5>(simd, of, out),
-            (2, 6) => tile::<S, 2, 6>(simd, of, out),
             (2, 7) => tile::<S, 2, 7>(simd, of, out),
             (2, _) => tile::<S, 2, 8>(simd, of, out),
-            (_, 5) => tile::<S, 1, 5>(simd, of, out),
-            (_, 6) => tile::<S, 1, 6>(simd, of, out),
             (_, 7) => tile::<S, 1, 7>(simd, of, out),
             _ => tile::<S, 1, 8>(simd, of, out),
         }

@@ -4,6 +4,9 @@
 //! picks one at run time. The lanes only fix how a sum is split; which rows or threads work at the same
 //! time never does.
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod x86;
+
 use std::sync::OnceLock;
 
 /// The instruction sets told apart.
@@ -58,6 +61,9 @@ pub(crate) trait Simd: Copy {
 
     fn zero(self) -> Self::Vector;
 
+    /// The same value in every lane.
+    fn splat(self, value: f32) -> Self::Vector;
+
     /// The first `LANES` values.
     fn load(self, values: &[f32]) -> Self::Vector;
 
@@ -69,6 +75,16 @@ pub(crate) trait Simd: Copy {
 
     /// `a * b + c`, rounded as in the lanes.
     fn scalar(self, a: f32, b: f32, c: f32) -> f32;
+
+    /// [`sum`] of the lanes of four vectors at once.
+    #[inline(always)]
+    fn sums(self, vectors: [Self::Vector; 4]) -> [f32; 4] {
+        let mut sums = [0.0; 4];
+        for i in 0..4 {
+            sums[i] = sum(self.lanes(vectors[i]));
+        }
+        sums
+    }
 }
 
 /// Plain arrays: what the compiler makes of them.
@@ -87,6 +103,11 @@ impl Simd for Portable {
     #[inline(always)]
     fn zero(self) -> [f32; 8] {
         [0.0; 8]
+    }
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> [f32; 8] {
+        [value; 8]
     }
 
     #[inline(always)]
@@ -111,75 +132,6 @@ impl Simd for Portable {
         // Fused where the target always has it in hardware; elsewhere it would be a call into the
         // mathematical library.
         if cfg!(target_arch = "aarch64") { a.mul_add(b, c) } else { a * b + c }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-pub(crate) mod x86 {
-    use super::Simd;
-    use std::arch::x86_64::{
-        __m256, __m512, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_setzero_ps, _mm256_storeu_ps,
-        _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_setzero_ps, _mm512_storeu_ps,
-    };
-
-    /// Defines an instruction set over its intrinsics.
-    macro_rules! x86_simd {
-        ($(#[$doc:meta])* $name:ident, $vector:ty, $lanes:literal, $zero:ident, $load:ident, $store:ident, $fma:ident) => {
-            $(#[$doc])*
-            #[derive(Clone, Copy)]
-            pub(crate) struct $name(());
-
-            impl Simd for $name {
-                const LANES: usize = $lanes;
-                type Vector = $vector;
-
-                #[inline(always)]
-                unsafe fn new() -> Self {
-                    Self(())
-                }
-
-                #[inline(always)]
-                fn zero(self) -> $vector {
-                    // SAFETY: `self` proves that the machine has the instruction.
-                    unsafe { $zero() }
-                }
-
-                #[inline(always)]
-                fn load(self, values: &[f32]) -> $vector {
-                    let values: &[f32; $lanes] = values.first_chunk().expect("a whole vector");
-                    // SAFETY: as in `zero`; the array is as long as the vector, and any alignment will do.
-                    unsafe { $load(values.as_ptr()) }
-                }
-
-                #[inline(always)]
-                fn multiply_add(self, a: $vector, b: $vector, c: $vector) -> $vector {
-                    // SAFETY: as in `zero`.
-                    unsafe { $fma(a, b, c) }
-                }
-
-                #[inline(always)]
-                fn lanes(self, vector: $vector) -> [f32; 16] {
-                    let mut lanes = [0.0; 16];
-                    // SAFETY: as in `zero`; the array is at least as long as the vector.
-                    unsafe { $store(lanes.as_mut_ptr(), vector) };
-                    lanes
-                }
-
-                #[inline(always)]
-                fn scalar(self, a: f32, b: f32, c: f32) -> f32 {
-                    a.mul_add(b, c)
-                }
-            }
-        };
-    }
-
-    x86_simd! {
-        /// AVX-512F.
-        Avx512, __m512, 16, _mm512_setzero_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_fmadd_ps
-    }
-    x86_simd! {
-        /// AVX2 with FMA.
-        Avx2, __m256, 8, _mm256_setzero_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps
     }
 }
 
@@ -264,6 +216,15 @@ pub(crate) fn dot<S: Simd, const C: usize, const R: usize>(
         at += S::LANES;
     }
     let mut out = [[0.0; R]; C];
+    if C == 4 && at == length {
+        for r in 0..R {
+            let sums = simd.sums([acc[0][r], acc[1 % C][r], acc[2 % C][r], acc[3 % C][r]]);
+            for c in 0..C {
+                out[c][r] = sums[c % 4];
+            }
+        }
+        return out;
+    }
     for c in 0..C {
         for r in 0..R {
             let mut lanes = simd.lanes(acc[c][r]);
@@ -314,6 +275,10 @@ mod tests {
         fn best_single(w: [&[f32]; 1], x: [&[f32]; 1]) -> [[f32; 1]; 1] = dot
     }
 
+    simd_dispatch! {
+        fn best_four(w: [&[f32]; 4], x: [&[f32]; 1]) -> [[f32; 1]; 4] = dot
+    }
+
     fn portable() -> Portable {
         // SAFETY: every machine has what it takes.
         unsafe { Portable::new() }
@@ -333,10 +298,13 @@ mod tests {
 
     #[test]
     fn a_dot_product_does_not_depend_on_its_neighbours() {
-        for length in [1, 7, 16, 33, 100] {
+        for length in [1, 7, 16, 33, 64, 100] {
             let value = |seed: usize| ((seed * 7919 + 13) % 1009) as f32 / 500.0 - 1.0;
             let row = |r: usize| (0..length).map(|i| value(r * length + i)).collect::<Vec<_>>();
             let [a, b, c, d, e] = [row(0), row(1), row(2), row(3), row(4)];
+            for ([four], w) in best_four([&a, &b, &c, &d], [&e]).into_iter().zip([&a, &b, &c, &d]) {
+                assert_eq!(four.to_bits(), best_single([w], [&e])[0][0].to_bits());
+            }
             let tile = best_tile([&a, &b], [&c, &d, &e]);
             for (i, w) in [&a, &b].into_iter().enumerate() {
                 for (j, x) in [&c, &d, &e].into_iter().enumerate() {
