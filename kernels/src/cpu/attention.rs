@@ -23,7 +23,7 @@ simd_dispatch! {
 }
 
 #[inline(always)]
-fn heads_of<S: Simd>(
+pub(super) fn heads_of<S: Simd>(
     simd: S,
     query: &[f32],
     keys: &[f32],

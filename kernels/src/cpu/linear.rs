@@ -42,7 +42,7 @@ simd_dispatch! {
 }
 
 #[inline(always)]
-fn block_of<S: Simd>(simd: S, factors: Factors<'_>, first: usize, out: &mut [f32]) {
+pub(super) fn block_of<S: Simd>(simd: S, factors: Factors<'_>, first: usize, out: &mut [f32]) {
     let Factors { x, weight, bias, m, k } = factors;
     let mut widened = vec![0.0; if matches!(weight, Weight::F16(_)) { COLUMNS * k } else { 0 }];
     for (index, out) in out.chunks_mut(COLUMNS * m).enumerate() {

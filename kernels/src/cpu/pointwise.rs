@@ -8,7 +8,7 @@ simd_dispatch! {
 }
 
 #[inline(always)]
-fn rms_norm_of<S: Simd>(simd: S, x: &mut [f32], weight: &[f32], epsilon: f32) {
+pub(super) fn rms_norm_of<S: Simd>(simd: S, x: &mut [f32], weight: &[f32], epsilon: f32) {
     for row in x.chunks_exact_mut(weight.len()) {
         let square = dot(simd, [row], [row])[0][0];
         let scale = 1.0 / (square / weight.len() as f32 + epsilon).sqrt();
@@ -24,7 +24,7 @@ simd_dispatch! {
 }
 
 #[inline(always)]
-fn silu_mul_of<S: Simd>(simd: S, gate_up: &[f32], width: usize) -> Vec<f32> {
+pub(super) fn silu_mul_of<S: Simd>(simd: S, gate_up: &[f32], width: usize) -> Vec<f32> {
     let mut out = vec![0.0; gate_up.len() / 2];
     for (out, row) in out.chunks_exact_mut(width).zip(gate_up.chunks_exact(2 * width)) {
         let (gate, up) = row.split_at(width);
