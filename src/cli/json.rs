@@ -74,10 +74,14 @@ pub(crate) fn finish(finish: Option<&Finish>) -> Value {
     }
 }
 
+/// The version of Burn that the workspace pins.
+const BURN: &str = "0.22.1";
+
 /// Where and how something was measured.
 #[derive(Serialize)]
 pub(crate) struct Machine {
     version: &'static str,
+    burn: &'static str,
     command: Vec<String>,
     os: &'static str,
     architecture: &'static str,
@@ -90,6 +94,7 @@ impl Machine {
     pub(crate) fn new(device: String) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION"),
+            burn: BURN,
             command: std::env::args().collect(),
             os: std::env::consts::OS,
             architecture: std::env::consts::ARCH,
@@ -105,4 +110,13 @@ fn cpu_name() -> Option<String> {
     let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = text.lines().find(|line| line.starts_with("model name"))?;
     Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_version_of_burn_is_the_pinned_one() {
+        let manifest = include_str!("../../Cargo.toml");
+        assert!(manifest.contains(&format!("burn = {{ version = \"={}\"", super::BURN)));
+    }
 }
