@@ -9,7 +9,7 @@ use drafthorse::{
     Pending, SamplingOptions, SessionOptions, TableModel, TokenId,
     drafter::DraftRequest,
     engine::EngineBuilder,
-    logits::{Draws, Probs, Proposal, Scores},
+    logits::{Draws, Origin, Probs, Proposal, Scores, Verdict},
     verifier::RuleError,
 };
 use std::{borrow::Cow, collections::BTreeSet, error::Error as _, iter, sync::Arc};
@@ -322,4 +322,31 @@ fn a_bias_outside_the_vocabulary_is_refused_at_once() {
     options.sampling.logit_bias = vec![(4, 1.0)];
     let error = engine.session(&[1], &options).map(|_| ()).expect_err("there is no token 4");
     assert_eq!(error.kind(), ErrorKind::Option);
+}
+
+/// A rule that decides what cannot be is an error, not a panic.
+#[test]
+fn a_verdict_beyond_the_draft_or_the_vocabulary_is_refused() {
+    struct Beyond(usize, TokenId);
+    impl AcceptanceRule for Beyond {
+        fn name(&self) -> &'static str {
+            "beyond"
+        }
+        fn target<'a>(&self, _: &'a Scores, expert: &'a Scores) -> Cow<'a, Probs> {
+            Cow::Borrowed(expert.probs())
+        }
+        fn judge(&self, proposal: &Proposal, _: &[Scores], _: usize, _: &mut dyn Draws) -> Verdict {
+            Verdict { accepted: proposal.tokens.len() + self.0, next: self.1, origin: Origin::Bonus }
+        }
+    }
+    let expert = || Arc::new(TableModel::random(4, 1.0, 1));
+    for (more, next) in [(1, 0), (0, 4)] {
+        let drafter = ModelDrafter::new(expert());
+        let engine =
+            Engine::builder().expert(expert()).drafter(drafter).rule(Beyond(more, next)).draft_length(2);
+        let mut engine = engine.build().unwrap();
+        let error = engine.session(&[1], &SessionOptions::default()).unwrap().next().unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Rule);
+        assert!(error.to_string().contains("rule `beyond` accepted"), "{error}");
+    }
 }

@@ -120,6 +120,7 @@ impl<'a> Session<'a> {
             .map_err(Error::expert)?;
         let verify_time = before_verify.elapsed();
         let verdict = self.rule.judge(&proposal, &expert, self.sequence.len(), &mut *self.draws);
+        self.check_verdict(&proposal, verdict)?;
         if !proposal.tokens.is_empty() {
             self.engine.drafter.observe(&verdict);
         }
@@ -161,6 +162,19 @@ impl<'a> Session<'a> {
             .map_err(|error| Error::drafter(drafter.name(), error))?;
         proposal.check(vocab, max).map_err(|error| Error::proposal(drafter.name(), error))?;
         Ok(proposal)
+    }
+
+    /// Rules of the user's own decide too.
+    fn check_verdict(&self, proposal: &Proposal, verdict: Verdict) -> Result<(), Error> {
+        let (drafted, vocab) = (proposal.tokens.len(), self.engine.verifier.vocab_size());
+        if verdict.accepted <= drafted && (verdict.next as usize) < vocab {
+            return Ok(());
+        }
+        let (rule, Verdict { accepted, next, .. }) = (self.rule.name(), verdict);
+        let message = format!(
+            "rule `{rule}` accepted {accepted} of {drafted} drafted tokens and went on with token {next} of a vocabulary of {vocab}; its `judge` is wrong"
+        );
+        Err(Error::new(ErrorKind::Rule, message))
     }
 
     /// Ends the session: text that was held back comes first, then the error.
