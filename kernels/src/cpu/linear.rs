@@ -3,9 +3,9 @@
 
 use super::{
     parallel,
-    simd::{Simd, dot, simd_dispatch},
+    simd::{Simd, Stored, dot, simd_dispatch},
 };
-use half::{f16, slice::HalfFloatSliceExt};
+use half::f16;
 
 /// Weight rows multiplied at a time.
 const COLUMNS: usize = 4;
@@ -43,24 +43,30 @@ simd_dispatch! {
 
 #[inline(always)]
 pub(super) fn block_of<S: Simd>(simd: S, factors: Factors<'_>, first: usize, out: &mut [f32]) {
-    let Factors { x, weight, bias, m, k } = factors;
-    let mut widened = vec![0.0; if matches!(weight, Weight::F16(_)) { COLUMNS * k } else { 0 }];
+    match factors.weight {
+        Weight::F32(weight) => block_rows(simd, factors, weight, first, out),
+        Weight::F16(weight) => block_rows(simd, factors, weight, first, out),
+    }
+}
+
+#[inline(always)]
+fn block_rows<S: Simd, W: Stored>(
+    simd: S,
+    factors: Factors<'_>,
+    weight: &[W],
+    first: usize,
+    out: &mut [f32],
+) {
+    let Factors { x, bias, m, k, .. } = factors;
     for (index, out) in out.chunks_mut(COLUMNS * m).enumerate() {
         let column = first + COLUMNS * index;
         let count = out.len() / m;
-        let at = column * k..(column + count) * k;
-        let rows = match weight {
-            Weight::F32(weight) => &weight[at],
-            Weight::F16(weight) => {
-                weight[at].convert_to_f32_slice(&mut widened[..count * k]);
-                &widened[..count * k]
-            }
-        };
+        let weights = &weight[column * k..(column + count) * k];
         if count == COLUMNS {
-            tiles::<S, COLUMNS>(simd, Tile { weights: rows, x, k, first: 0 }, out);
+            tiles::<S, W, COLUMNS>(simd, Tile { weights, x, k, first: 0 }, out);
         } else {
-            for (weights, out) in rows.chunks_exact(k).zip(out.chunks_mut(m)) {
-                tiles::<S, 1>(simd, Tile { weights, x, k, first: 0 }, out);
+            for (weights, out) in weights.chunks_exact(k).zip(out.chunks_mut(m)) {
+                tiles::<S, W, 1>(simd, Tile { weights, x, k, first: 0 }, out);
             }
         }
         if let Some(bias) = bias {
@@ -75,8 +81,8 @@ pub(super) fn block_of<S: Simd>(simd: S, factors: Factors<'_>, first: usize, out
 
 /// Weight rows, and the rows of `x` from `first` on.
 #[derive(Clone, Copy)]
-struct Tile<'a> {
-    weights: &'a [f32],
+struct Tile<'a, W> {
+    weights: &'a [W],
     x: &'a [f32],
     k: usize,
     first: usize,
@@ -84,20 +90,20 @@ struct Tile<'a> {
 
 /// The products of `C` weight rows with all rows of `x`, `[C, m]`.
 #[inline(always)]
-fn tiles<S: Simd, const C: usize>(simd: S, mut of: Tile<'_>, out: &mut [f32]) {
+fn tiles<S: Simd, W: Stored, const C: usize>(simd: S, mut of: Tile<'_, W>, out: &mut [f32]) {
     let m = out.len() / C;
     // As many rows at a time as there are registers for their sums.
     let most = if S::LANES == 16 { 8 } else { 4 };
     while of.first < m {
         let rows = most.min(m - of.first);
         match rows {
-            1 => tile::<S, C, 1>(simd, of, out),
-            2 => tile::<S, C, 2>(simd, of, out),
-            3 => tile::<S, C, 3>(simd, of, out),
-            4 => tile::<S, C, 4>(simd, of, out),
-            5 => tile::<S, C, 5>(simd, of, out),
-            6 => tile::<S, C, 6>(simd, of, out),
-            _ => wide::<S, C>(simd, of, out, rows),
+            1 => tile::<S, W, C, 1>(simd, of, out),
+            2 => tile::<S, W, C, 2>(simd, of, out),
+            3 => tile::<S, W, C, 3>(simd, of, out),
+            4 => tile::<S, W, C, 4>(simd, of, out),
+            5 => tile::<S, W, C, 5>(simd, of, out),
+            6 => tile::<S, W, C, 6>(simd, of, out),
+            _ => wide::<S, W, C>(simd, of, out, rows),
         }
         of.first += rows;
     }
@@ -105,25 +111,25 @@ fn tiles<S: Simd, const C: usize>(simd: S, mut of: Tile<'_>, out: &mut [f32]) {
 
 /// Seven or eight rows: two weight rows at a time.
 #[inline(always)]
-fn wide<S: Simd, const C: usize>(simd: S, of: Tile<'_>, out: &mut [f32], rows: usize) {
+fn wide<S: Simd, W: Stored, const C: usize>(simd: S, of: Tile<'_, W>, out: &mut [f32], rows: usize) {
     let (m, k, width) = (out.len() / C, of.k, C.min(2));
     for c in (0..C).step_by(width) {
         let of = Tile { weights: &of.weights[c * k..(c + width) * k], ..of };
         let out = &mut out[c * m..(c + width) * m];
         match (width, rows) {
-            (2, 7) => tile::<S, 2, 7>(simd, of, out),
-            (2, _) => tile::<S, 2, 8>(simd, of, out),
-            (_, 7) => tile::<S, 1, 7>(simd, of, out),
-            _ => tile::<S, 1, 8>(simd, of, out),
+            (2, 7) => tile::<S, W, 2, 7>(simd, of, out),
+            (2, _) => tile::<S, W, 2, 8>(simd, of, out),
+            (_, 7) => tile::<S, W, 1, 7>(simd, of, out),
+            _ => tile::<S, W, 1, 8>(simd, of, out),
         }
     }
 }
 
 #[inline(always)]
-fn tile<S: Simd, const C: usize, const R: usize>(simd: S, of: Tile<'_>, out: &mut [f32]) {
+fn tile<S: Simd, W: Stored, const C: usize, const R: usize>(simd: S, of: Tile<'_, W>, out: &mut [f32]) {
     let Tile { weights, x, k, first } = of;
     let m = out.len() / C;
-    let columns: [&[f32]; C] = std::array::from_fn(|c| &weights[c * k..(c + 1) * k]);
+    let columns: [&[W]; C] = std::array::from_fn(|c| &weights[c * k..(c + 1) * k]);
     let rows: [&[f32]; R] = std::array::from_fn(|r| &x[(first + r) * k..(first + r + 1) * k]);
     for (c, values) in dot(simd, columns, rows).iter().enumerate() {
         out[c * m + first..][..R].copy_from_slice(values);

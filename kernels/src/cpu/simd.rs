@@ -7,6 +7,7 @@
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod x86;
 
+use half::f16;
 use std::sync::OnceLock;
 
 /// The instruction sets told apart.
@@ -25,7 +26,10 @@ impl Isa {
         static FOUND: OnceLock<Isa> = OnceLock::new();
         *FOUND.get_or_init(|| {
             #[cfg(target_arch = "x86_64")]
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            if is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("f16c")
+            {
                 return if is_x86_feature_detected!("avx512f") { Self::Avx512 } else { Self::Avx2 };
             }
             Self::Portable
@@ -66,6 +70,9 @@ pub(crate) trait Simd: Copy {
 
     /// The first `LANES` values.
     fn load(self, values: &[f32]) -> Self::Vector;
+
+    /// The first `LANES` values, widened; the conversion is exact.
+    fn load_half(self, values: &[f16]) -> Self::Vector;
 
     /// `a * b + c` in each lane.
     fn multiply_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
@@ -116,6 +123,12 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn load_half(self, values: &[f16]) -> [f32; 8] {
+        let values: &[f16; 8] = values.first_chunk().expect("a whole vector");
+        values.map(f16::to_f32)
+    }
+
+    #[inline(always)]
     fn multiply_add(self, a: [f32; 8], b: [f32; 8], c: [f32; 8]) -> [f32; 8] {
         std::array::from_fn(|i| self.scalar(a[i], b[i], c[i]))
     }
@@ -142,12 +155,12 @@ macro_rules! simd_dispatch {
         $(#[$doc])*
         $vis fn $name($($arg: $type),*) $(-> $ret)? {
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx512f,avx2,fma")]
+            #[target_feature(enable = "avx512f,avx2,fma,f16c")]
             fn avx512(simd: $crate::cpu::simd::x86::Avx512, $($arg: $type),*) $(-> $ret)? {
                 $generic(simd, $($arg),*)
             }
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma")]
+            #[target_feature(enable = "avx2,fma,f16c")]
             fn avx2(simd: $crate::cpu::simd::x86::Avx2, $($arg: $type),*) $(-> $ret)? {
                 $generic(simd, $($arg),*)
             }
@@ -187,12 +200,42 @@ pub(crate) fn sum(mut lanes: [f32; 16]) -> f32 {
     lanes[0]
 }
 
+/// A type in which weights are stored.
+pub(crate) trait Stored: Copy {
+    fn load<S: Simd>(simd: S, values: &[Self]) -> S::Vector;
+    fn widen(self) -> f32;
+}
+
+impl Stored for f32 {
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, values: &[f32]) -> S::Vector {
+        simd.load(values)
+    }
+
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        self
+    }
+}
+
+impl Stored for f16 {
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, values: &[f16]) -> S::Vector {
+        simd.load_half(values)
+    }
+
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        self.to_f32()
+    }
+}
+
 /// Dot products of `C` rows with `R` rows: lane `l` of every sum takes the elements at `l`, `l + LANES`,
 /// ... in order, whatever `C` and `R` are. All rows have the same length.
 #[inline(always)]
-pub(crate) fn dot<S: Simd, const C: usize, const R: usize>(
+pub(crate) fn dot<S: Simd, W: Stored, const C: usize, const R: usize>(
     simd: S,
-    columns: [&[f32]; C],
+    columns: [&[W]; C],
     rows: [&[f32]; R],
 ) -> [[f32; R]; C] {
     let length = columns[0].len();
@@ -208,7 +251,7 @@ pub(crate) fn dot<S: Simd, const C: usize, const R: usize>(
             x[r] = simd.load(&rows[r][at..]);
         }
         for c in 0..C {
-            let w = simd.load(&columns[c][at..]);
+            let w = W::load(simd, &columns[c][at..]);
             for r in 0..R {
                 acc[c][r] = simd.multiply_add(w, x[r], acc[c][r]);
             }
@@ -229,7 +272,7 @@ pub(crate) fn dot<S: Simd, const C: usize, const R: usize>(
         for r in 0..R {
             let mut lanes = simd.lanes(acc[c][r]);
             for (lane, i) in (at..length).enumerate() {
-                lanes[lane] = simd.scalar(columns[c][i], rows[r][i], lanes[lane]);
+                lanes[lane] = simd.scalar(columns[c][i].widen(), rows[r][i], lanes[lane]);
             }
             out[c][r] = sum(lanes);
         }

@@ -1,12 +1,14 @@
 //! The instruction sets of x86-64.
 
 use super::Simd;
+use half::f16;
 use std::arch::x86_64::{
-    __m128, __m256, __m512, _mm_add_ps, _mm_movehl_ps, _mm_movelh_ps, _mm_shuffle_ps, _mm_storeu_ps,
-    _mm256_add_ps, _mm256_castpd_ps, _mm256_castps256_ps128, _mm256_extractf128_ps, _mm256_fmadd_ps,
-    _mm256_loadu_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps, _mm512_castps_pd,
-    _mm512_castps512_ps256, _mm512_extractf64x4_pd, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps,
-    _mm512_setzero_ps, _mm512_storeu_ps,
+    __m128, __m256, __m512, _mm_add_ps, _mm_loadu_si128, _mm_movehl_ps, _mm_movelh_ps, _mm_shuffle_ps,
+    _mm_storeu_ps, _mm256_add_ps, _mm256_castpd_ps, _mm256_castps256_ps128, _mm256_cvtph_ps,
+    _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_set1_ps,
+    _mm256_setzero_ps, _mm256_storeu_ps, _mm512_castps_pd, _mm512_castps512_ps256, _mm512_cvtph_ps,
+    _mm512_extractf64x4_pd, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
+    _mm512_storeu_ps,
 };
 
 /// Sixteen lanes added to four, half to half.
@@ -50,7 +52,7 @@ fn four_sums(a: __m128, b: __m128, c: __m128, d: __m128) -> [f32; 4] {
 
 /// Defines an instruction set over its intrinsics.
 macro_rules! x86_simd {
-    ($(#[$doc:meta])* $name:ident, $vector:ty, $lanes:literal, $zero:ident, $splat:ident, $load:ident, $store:ident, $fma:ident, $quarter:ident) => {
+    ($(#[$doc:meta])* $name:ident, $vector:ty, $lanes:literal, $zero:ident, $splat:ident, $load:ident, $store:ident, $fma:ident, $quarter:ident, $load_half:ident, $widen:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy)]
         pub(crate) struct $name(());
@@ -84,6 +86,13 @@ macro_rules! x86_simd {
             }
 
             #[inline(always)]
+            fn load_half(self, values: &[f16]) -> $vector {
+                let values: &[f16; $lanes] = values.first_chunk().expect("a whole vector");
+                // SAFETY: as in `zero`; the array is as long as the vector, and any alignment will do.
+                unsafe { $widen($load_half(values.as_ptr().cast())) }
+            }
+
+            #[inline(always)]
             fn multiply_add(self, a: $vector, b: $vector, c: $vector) -> $vector {
                 // SAFETY: as in `zero`.
                 unsafe { $fma(a, b, c) }
@@ -113,9 +122,9 @@ macro_rules! x86_simd {
 
 x86_simd! {
     /// AVX-512F.
-    Avx512, __m512, 16, _mm512_setzero_ps, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_fmadd_ps, quarter512
+    Avx512, __m512, 16, _mm512_setzero_ps, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_fmadd_ps, quarter512, _mm256_loadu_si256, _mm512_cvtph_ps
 }
 x86_simd! {
     /// AVX2 with FMA.
-    Avx2, __m256, 8, _mm256_setzero_ps, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps, quarter256
+    Avx2, __m256, 8, _mm256_setzero_ps, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps, quarter256, _mm_loadu_si128, _mm256_cvtph_ps
 }
