@@ -78,6 +78,29 @@ fn vulkan_agrees_with_the_reference() {
     assert_eq!(compare(&open_device(adapter.choice).unwrap(), WeightType::F32, 2e-3), 5);
 }
 
+/// Weights loaded on one thread, read on several at a time: one device serves them all.
+#[test]
+fn threads_share_a_device() {
+    let software = adapters().into_iter().find(|a| matches!(a.choice, DeviceChoice::Vulkan(_)));
+    assert!(software.is_some() || std::env::var_os("DRAFTHORSE_REQUIRE_VULKAN").is_none());
+    for choice in [Some(DeviceChoice::Cpu), software.map(|a| a.choice)].into_iter().flatten() {
+        let device = open_device(choice).unwrap();
+        let folder = &parity_folders()[0];
+        let expected = read_expected(folder);
+        let model = open(folder, &device, WeightType::F32);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    assert_eq!(
+                        greedy(&model, &expected.greedy_prompt, expected.greedy.len()),
+                        expected.greedy
+                    );
+                });
+            }
+        });
+    }
+}
+
 fn segment<'a>(
     tokens: &'a [TokenId],
     rows: usize,

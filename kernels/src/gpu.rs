@@ -123,8 +123,19 @@ pub(crate) fn attention(
     values: &Tensor<2>,
     shape: AttentionShape,
 ) -> Tensor<2> {
+    attention_in_blocks(query, keys, values, shape, SCORES)
+}
+
+/// As [`attention`], with at most `scores` attention scores held at a time.
+fn attention_in_blocks(
+    query: Tensor<2>,
+    keys: &Tensor<2>,
+    values: &Tensor<2>,
+    shape: AttentionShape,
+    scores: usize,
+) -> Tensor<2> {
     let m = query.dims()[0];
-    let block = (SCORES / (shape.heads * (shape.start + m))).clamp(1, m);
+    let block = (scores / (shape.heads * (shape.start + m))).clamp(1, m);
     let mut outputs: Vec<Tensor<2>> = (0..m)
         .step_by(block)
         .map(|first| {
@@ -251,5 +262,42 @@ mod kernels {
             sum += probs[p + position] * values[position * kv_heads * d + v];
         }
         out[ABSOLUTE_POS] = sum;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{Device, DeviceKind, TensorData, wgpu::WgpuBackend};
+
+    /// Long queries are cut into blocks of rows; the result is the same. Says so where it cannot run.
+    #[test]
+    fn blocks_of_rows_change_nothing() {
+        let options = Device::wgpu_options().graphics_api(WgpuBackend::Vulkan).device_kind(DeviceKind::Cpu);
+        let Ok(device) = options.init() else {
+            assert!(std::env::var_os("DRAFTHORSE_REQUIRE_VULKAN").is_none(), "no software Vulkan");
+            println!("NOT RUN: no software Vulkan on this machine");
+            return;
+        };
+        let tensor = |rows: usize, columns: usize| {
+            let values: Vec<f32> =
+                (0..rows * columns).map(|i| ((i * 7919) % 101) as f32 / 50.0 - 1.0).collect();
+            Tensor::<2>::from_data(TensorData::new(values, [rows, columns]), &device)
+        };
+        let (query, cache) = (tensor(7, 4 * 8), tensor(16, 2 * 8));
+        for window in [None, Some(3)] {
+            let shape = AttentionShape { heads: 4, kv_heads: 2, head_dim: 8, start: 5, window };
+            let run = |scores| {
+                let out = attention_in_blocks(query.clone(), &cache, &cache, shape, scores);
+                out.try_into_data().unwrap().try_into_vec::<f32>().unwrap()
+            };
+            let whole = run(SCORES);
+            // Blocks of one row, and of two with one left over.
+            for scores in [1, 2 * 4 * 12] {
+                let near = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-5;
+                assert!(run(scores).iter().zip(&whole).all(near), "{scores} scores, window {window:?}");
+            }
+            assert!(whole.iter().any(|x| x.abs() > 0.01));
+        }
     }
 }

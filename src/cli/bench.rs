@@ -215,8 +215,7 @@ fn measure(
     Ok(runs)
 }
 
-/// Generates one text with a fresh engine: what an earlier text left in a cache helps nobody. `None` after
-/// Ctrl-C.
+/// One text of one setting; `None` after Ctrl-C.
 fn generate(
     args: &BenchArgs,
     expert: &Arc<Transformer>,
@@ -224,21 +223,14 @@ fn generate(
     prompt: &[TokenId],
     interrupt: &Interrupt,
 ) -> Result<Option<(Stats, Vec<TokenId>)>, Failure> {
-    let mut engine = parts::engine(expert, &setting.drafter, &args.parts, setting.k)?;
+    let engine = parts::engine(expert, &setting.drafter, &args.parts, setting.k)?;
     let options = SessionOptions {
         sampling: args.sampling.options(),
         seed: args.sampling.seed,
         max_tokens: args.max_tokens,
         ..Default::default()
     };
-    let mut session = engine.session(prompt, &options)?;
-    for step in &mut session {
-        step?;
-        if interrupt.seen() {
-            return Ok(None);
-        }
-    }
-    Ok(Some((session.stats().clone(), session.generated().to_vec())))
+    parts::measure(engine, prompt, &options, interrupt)
 }
 
 fn summarize(index: usize, setting: &Setting, runs: &[Run]) -> Summary {

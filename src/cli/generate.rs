@@ -39,7 +39,7 @@ pub(crate) fn run(args: &GenerateArgs) -> Outcome {
     // Statistics come also after Ctrl-C and after an error: what was generated is not lost.
     let comparing = args.compare && k > 0 && !interrupt.seen();
     let compared = match &failed {
-        None if comparing => Some(compare(args, &parts, &prompt, &options, &interrupt)?),
+        None if comparing => compare(args, &parts, &prompt, &options, &interrupt)?,
         _ => None,
     };
     if args.json && (failed.is_none() || result.stats.rounds > 0) {
@@ -228,33 +228,24 @@ fn compare(
     prompt: &[TokenId],
     options: &SessionOptions,
     interrupt: &Interrupt,
-) -> Result<Compared, Failure> {
-    let plain = SessionOptions { draft_length: Some(0), ..options.clone() };
+) -> Result<Option<Compared>, Failure> {
+    let k = draft_length(args, parts);
+    let timed = |k: usize| {
+        let engine = parts::engine(&parts.expert, &parts.drafter, &args.parts, k)?;
+        let text = parts::measure(engine, prompt, options, interrupt)?;
+        Ok::<_, Failure>(text.map(|(stats, tokens)| (stats.tokens_per_second().unwrap_or(0.0), tokens)))
+    };
     let mut compared = Compared { drafted: 0.0, plain: 0.0, same_text: true, runs: 0 };
-    while compared.runs < COMPARED && (compared.runs == 0 || !interrupt.seen()) {
-        let (speed, tokens) = timed(args, parts, prompt, options)?;
-        let (plain_speed, plain_tokens) = timed(args, parts, prompt, &plain)?;
+    while compared.runs < COMPARED {
+        let (Some((speed, tokens)), Some((plain_speed, plain_tokens))) = (timed(k)?, timed(0)?) else {
+            break;
+        };
         compared.drafted = compared.drafted.max(speed);
         compared.plain = compared.plain.max(plain_speed);
         compared.same_text &= tokens == plain_tokens;
         compared.runs += 1;
     }
-    Ok(compared)
-}
-
-/// Tokens per second and the tokens, from a fresh engine: what an earlier run left in a cache helps nobody.
-fn timed(
-    args: &GenerateArgs,
-    parts: &Parts,
-    prompt: &[TokenId],
-    options: &SessionOptions,
-) -> Result<(f64, Vec<TokenId>), Failure> {
-    let mut engine = parts::engine(&parts.expert, &parts.drafter, &args.parts, draft_length(args, parts))?;
-    let mut session = engine.session(prompt, options)?;
-    for step in &mut session {
-        step?;
-    }
-    Ok((session.stats().tokens_per_second().unwrap_or(0.0), session.generated().to_vec()))
+    Ok((compared.runs > 0).then_some(compared))
 }
 
 fn print_json(

@@ -1,9 +1,9 @@
 //! Models and drafters by name.
 
-use super::{args::PartArgs, failure::Failure};
+use super::{args::PartArgs, failure::Failure, interrupt::Interrupt};
 use drafthorse::{
-    Drafter, Engine, ModelDrafter, NgramDrafter, NoDrafter, Transformer, WeightType, demo,
-    model::LoadedDevice, open_device, verifier::rule,
+    Drafter, Engine, ModelDrafter, NgramDrafter, NoDrafter, SessionOptions, Stats, TokenId, Transformer,
+    WeightType, demo, model::LoadedDevice, open_device, verifier::rule,
 };
 use std::{path::Path, sync::Arc};
 
@@ -108,6 +108,24 @@ impl Parts {
         let drafter = drafter(drafter_name.unwrap_or_else(|| default_drafter(args)), args)?;
         Ok(Self { expert, drafter })
     }
+}
+
+/// Generates a text with a fresh engine, so that what an earlier text left in a cache helps nobody; `None`
+/// after Ctrl-C.
+pub(crate) fn measure(
+    mut engine: Engine,
+    prompt: &[TokenId],
+    options: &SessionOptions,
+    interrupt: &Interrupt,
+) -> Result<Option<(Stats, Vec<TokenId>)>, Failure> {
+    let mut session = engine.session(prompt, options)?;
+    for step in &mut session {
+        step?;
+        if interrupt.seen() {
+            return Ok(None);
+        }
+    }
+    Ok(Some((session.stats().clone(), session.generated().to_vec())))
 }
 
 /// An engine over these parts.

@@ -32,6 +32,9 @@ impl TransformerCache {
 
     /// Makes room for `more` tokens after those held and opens the cache for writing.
     pub(super) fn begin(&mut self, more: usize, config: &ModelConfig, device: &Device) {
+        if self.broken {
+            *self = Self::new();
+        }
         self.broken = true;
         let needed = self.len + more;
         if needed <= self.capacity {

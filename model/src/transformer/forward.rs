@@ -126,12 +126,11 @@ impl Transformer {
         let logits = linear(hidden, self.weights.head.as_ref().unwrap_or(&self.weights.embedding), None);
         let failed = |message: String| ModelError::Backend { message };
         let data = logits.try_into_data().map_err(|error| failed(format!("{error:?}")))?;
-        let data: Vec<f32> = data.try_into_vec().map_err(|error| failed(format!("{error:?}")))?;
-        let mut rest = data.as_slice();
+        let mut rest: Vec<f32> = data.try_into_vec().map_err(|error| failed(format!("{error:?}")))?;
+        // No copy for the last segment, which as a rule is the only one.
         let mut take = |rows: usize| {
-            let (rows, after) = rest.split_at(rows * vocab);
-            rest = after;
-            Logits::new(rows.to_vec(), vocab)
+            let after = rest.split_off(rows * vocab);
+            Logits::new(std::mem::replace(&mut rest, after), vocab)
         };
         Ok(segments.iter().map(|segment| take(segment.rows)).collect())
     }
