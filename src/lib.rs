@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod demo;
+pub mod synthetic;
 
 pub use drafthorse_drafter as drafter;
 pub use drafthorse_engine as engine;

@@ -3,7 +3,7 @@
 use super::{args::PartArgs, failure::Failure, interrupt::Interrupt};
 use drafthorse::{
     Drafter, Engine, ModelDrafter, NgramDrafter, NoDrafter, SessionOptions, Stats, TokenId, Transformer,
-    WeightType, demo, model::LoadedDevice, open_device, verifier::rule,
+    WeightType, demo, model::LoadedDevice, open_device, synthetic, verifier::rule,
 };
 use std::{path::Path, sync::Arc};
 
@@ -87,6 +87,9 @@ fn model(
 ) -> Result<Arc<Transformer>, Failure> {
     if name == "demo" {
         return Ok(demo(device, weights)?);
+    }
+    if name == synthetic::BENCH_134M {
+        return Ok(synthetic::bench_134m(device, weights)?);
     }
     Ok(Arc::new(Transformer::open(folder(name)?, device, weights)?))
 }

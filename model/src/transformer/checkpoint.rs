@@ -17,6 +17,8 @@ pub(super) struct Checkpoint {
     files: Vec<File>,
     entries: BTreeMap<String, Entry>,
     used: BTreeSet<String>,
+    /// Tensors are made up from this seed instead of read.
+    seed: Option<u64>,
 }
 
 /// The bytes of a safetensors file.
@@ -50,7 +52,8 @@ struct Index {
 
 impl Checkpoint {
     fn empty(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), files: vec![], entries: BTreeMap::new(), used: BTreeSet::new() }
+        let (files, entries, used) = (Vec::new(), BTreeMap::new(), BTreeSet::new());
+        Self { folder: folder.to_owned(), files, entries, used, seed: None }
     }
 
     /// Maps `model.safetensors`, or the shards that `model.safetensors.index.json` lists.
@@ -81,6 +84,11 @@ impl Checkpoint {
         let mut checkpoint = Self::empty(name);
         checkpoint.add(name, File::Embedded(bytes))?;
         Ok(checkpoint)
+    }
+
+    /// A checkpoint that has every tensor anyone asks for, with random values.
+    pub(super) fn generated(name: &Path, seed: u64) -> Self {
+        Self { seed: Some(seed), ..Self::empty(name) }
     }
 
     fn map(&mut self, path: &Path) -> Result<(), ModelError> {
@@ -120,6 +128,10 @@ impl Checkpoint {
         shape: &[usize],
         out: &mut Vec<T>,
     ) -> Result<(), ModelError> {
+        if let Some(seed) = self.seed {
+            generate(seed, name, shape, out);
+            return Ok(());
+        }
         let path = || self.folder.clone();
         let Some(entry) = self.entries.get(name) else {
             return Err(ModelError::MissingTensor { path: path(), name: name.into() });
@@ -157,11 +169,33 @@ impl Checkpoint {
     }
 }
 
+/// Appends random values that f16 holds exactly: of matrices uniform with a deviation of 0.02, of
+/// vectors 1, as norms are when training begins.
+fn generate<T: Weight>(seed: u64, name: &str, shape: &[usize], out: &mut Vec<T>) {
+    let count = shape.iter().product();
+    if shape.len() == 1 {
+        out.extend(std::iter::repeat_n(1.0, count).map(T::from_f32));
+        return;
+    }
+    // FNV-1a of the name and SplitMix64 of the index: any tensor can be made without the others.
+    let fold = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    let mut state = name.bytes().fold(seed ^ 0xcbf2_9ce4_8422_2325, fold);
+    out.extend((0..count).map(|_| {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let step = ((z >> 32) % 2269) as f32 - 1134.0;
+        T::from_f32(step / 32768.0)
+    }));
+}
+
 /// A value that does not fit into f16.
 pub(super) struct Overflow;
 
 /// The types weights are held in.
 pub(super) trait Weight: Sized {
+    fn from_f32(value: f32) -> Self;
+
     fn extend<const N: usize>(
         out: &mut Vec<Self>,
         bytes: &[u8],
@@ -170,6 +204,10 @@ pub(super) trait Weight: Sized {
 }
 
 impl Weight for f32 {
+    fn from_f32(value: f32) -> f32 {
+        value
+    }
+
     fn extend<const N: usize>(
         out: &mut Vec<f32>,
         bytes: &[u8],
@@ -181,6 +219,10 @@ impl Weight for f32 {
 }
 
 impl Weight for f16 {
+    fn from_f32(value: f32) -> f16 {
+        f16::from_f32(value)
+    }
+
     fn extend<const N: usize>(
         out: &mut Vec<f16>,
         bytes: &[u8],

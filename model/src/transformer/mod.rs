@@ -102,6 +102,25 @@ impl Transformer {
         Self::load(config, generation, Some(tokenizer), open, device, weight_type)
     }
 
+    /// A model of this shape with random weights and no tokenizer, the same for the same seed: its text
+    /// means nothing, its speed is that of any model of the shape.
+    ///
+    /// # Errors
+    ///
+    /// The configuration is not what it should be, or the device fails.
+    pub fn generated(
+        name: &str,
+        config: &str,
+        seed: u64,
+        device: &LoadedDevice,
+        weight_type: WeightType,
+    ) -> Result<Self, ModelError> {
+        let name = Path::new(name);
+        let generation = GenerationConfig::parse(name, config)?;
+        let config = ModelConfig::parse(name, config)?;
+        Self::load(config, generation, None, || Ok(Checkpoint::generated(name, seed)), device, weight_type)
+    }
+
     fn load(
         config: ModelConfig,
         generation: GenerationConfig,
