@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod cost;
 pub mod demo;
 pub mod synthetic;
 
@@ -20,4 +21,5 @@ pub use model::{
     Detokenizer, DeviceChoice, LanguageModel, ModelError, TableModel, Tokenizer, Transformer, WeightType,
     open_device,
 };
+pub use synthetic::SyntheticDrafter;
 pub use verifier::{AcceptanceRule, ExactMatch, Lossless, RuleError};

@@ -1,5 +1,11 @@
-//! A generated model for measuring speed: its weights are random, so its text means nothing.
+//! Parts for measuring: a generated model whose text means nothing, and a drafter that is right as often as
+//! it is told.
 
+mod drafter;
+
+pub use drafter::SyntheticDrafter;
+
+use drafthorse_logits::TokenId;
 use drafthorse_model::{LoadedDevice, ModelError, Transformer, WeightType};
 use std::sync::Arc;
 
@@ -21,4 +27,28 @@ const CONFIG: &str = r#"{
 /// The device fails.
 pub fn bench_134m(device: &LoadedDevice, weights: WeightType) -> Result<Arc<Transformer>, ModelError> {
     Transformer::generated(BENCH_134M, CONFIG, 134, device, weights).map(Arc::new)
+}
+
+/// Random tokens below `vocab`, the same for the same seed: a prompt for models without a tokenizer.
+///
+/// ```
+/// let tokens = drafthorse::synthetic::random_tokens(7, 64, 1000);
+/// assert!(tokens.len() == 64 && tokens.iter().all(|&token| token < 1000));
+/// ```
+pub fn random_tokens(seed: u64, count: usize, vocab: usize) -> Vec<TokenId> {
+    (0..count).map(|i| (hash(seed, i as u64) % vocab.max(1) as u64) as TokenId).collect()
+}
+
+/// Bits that look random, always the same for the same two numbers.
+///
+/// Source: Steele et al., "Fast splittable pseudorandom number generators", 2014 (`SplitMix64`).
+fn hash(seed: u64, index: u64) -> u64 {
+    let mix = |x: u64| {
+        let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ (x >> 31)
+    };
+    const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+    let start = mix(seed.wrapping_add(STEP));
+    mix(start.wrapping_add(index.wrapping_add(1).wrapping_mul(STEP)))
 }
