@@ -1,5 +1,6 @@
 //! What can be said on the command line.
 
+use super::bench::setting::Synthetic;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use drafthorse::{DeviceChoice, SamplingOptions, TokenId, WeightType, verifier};
 use std::path::PathBuf;
@@ -23,7 +24,10 @@ pub(crate) enum Command {
     /// Measure drafters and draft lengths against plain decoding
     ///
     /// Every prompt is generated with every drafter and draft length and with none (k = 0), in turn, so
-    /// that a change of the machine's speed meets all of them. Speedups are ratios within this run.
+    /// that a change of the machine's speed meets all of them. Speedups are ratios within this run. What
+    /// forwards and draft steps cost is measured apart from the engine too, and says how much of the
+    /// possible speedup the engine reaches; --verify-cost measures only that. For a model without a
+    /// tokenizer the prompts are random token ids; `bench-134m` is one that is generated.
     Bench(Box<BenchArgs>),
     /// Say whether an expert and a drafter fit together, and why not
     Check(CheckArgs),
@@ -181,6 +185,11 @@ fn parse_bias(text: &str) -> Result<(TokenId, f32), String> {
     Ok((token, bias))
 }
 
+fn parse_rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|rate| (0.0..=1.0).contains(rate));
+    rate.ok_or_else(|| "an acceptance rate is a number from 0 to 1, for example 0.8".into())
+}
+
 #[derive(Args)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct GenerateArgs {
@@ -248,6 +257,23 @@ pub(crate) struct BenchArgs {
     /// Use this many prompts, spread evenly over the file
     #[arg(long, value_name = "N", help_heading = "Measuring")]
     pub(crate) limit: Option<usize>,
+    /// Measure what a forward of 1 to 16 rows costs, and predict speedups by acceptance rate and draft length
+    #[arg(
+        long,
+        help_heading = "Measuring",
+        conflicts_with_all = ["prompts", "limit", "synthetic", "draft_lengths", "max_tokens", "repetitions", "rule", "SamplingArgs"]
+    )]
+    pub(crate) verify_cost: bool,
+    /// Acceptance rates to predict speedups for, in a list; without it .5, .6, .7, .8 and .9
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        value_parser = parse_rate,
+        requires = "verify_cost",
+        help_heading = "Measuring"
+    )]
+    pub(crate) acceptance: Vec<f64>,
     #[command(flatten)]
     pub(crate) parts: PartArgs,
     /// What drafts, in a list: folders, demo, ngram. Without it: demo and ngram for the demo expert, ngram for
@@ -261,6 +287,10 @@ pub(crate) struct BenchArgs {
         help_heading = "Models"
     )]
     pub(crate) drafter: Vec<String>,
+    /// Also a drafter that is right with probability ACCEPTANCE and takes COST (0.05) of an expert's step for
+    /// each token, in a list: measures the engine, not a drafter. Alone, it replaces the usual drafters
+    #[arg(long, value_name = "ACCEPTANCE[:COST]", value_delimiter = ',', help_heading = "Models")]
+    pub(crate) synthetic: Vec<Synthetic>,
     /// Draft lengths, in a list
     #[arg(short = 'k', long = "k", visible_alias = "draft-max", value_name = "LIST", value_delimiter = ',', default_values_t = [1, 2, 3, 4, 8], help_heading = "Models")]
     pub(crate) draft_lengths: Vec<usize>,

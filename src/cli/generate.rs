@@ -30,7 +30,7 @@ pub(crate) fn run(args: &GenerateArgs) -> Outcome {
     let interrupt = Interrupt::listen();
     let options = options(args, &parts);
     let k = draft_length(args, &parts);
-    let mut engine = parts::engine(&parts.expert, &parts.drafter, &args.parts, k)?;
+    let mut engine = parts::engine(&parts.expert, parts.drafter.make(), &args.parts, k)?;
     let mut result = Generation::default();
     if args.echo {
         write!(anstream::stdout(), "{prompt_text}")?;
@@ -231,9 +231,9 @@ fn compare(
 ) -> Result<Option<Compared>, Failure> {
     let k = draft_length(args, parts);
     let timed = |k: usize| {
-        let engine = parts::engine(&parts.expert, &parts.drafter, &args.parts, k)?;
+        let engine = parts::engine(&parts.expert, parts.drafter.make(), &args.parts, k)?;
         let text = parts::measure(engine, prompt, options, interrupt)?;
-        Ok::<_, Failure>(text.map(|(stats, tokens)| (stats.tokens_per_second().unwrap_or(0.0), tokens)))
+        Ok::<_, Failure>(text.map(|text| (text.stats.tokens_per_second().unwrap_or(0.0), text.tokens)))
     };
     let mut compared = Compared { drafted: 0.0, plain: 0.0, same_text: true, runs: 0 };
     while compared.runs < COMPARED {

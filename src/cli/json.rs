@@ -1,6 +1,9 @@
 //! Statistics in JSON, under the names of this project and under those other tools read.
 
-use drafthorse::{Finish, Stats};
+use drafthorse::{
+    Finish, Stats,
+    cost::{CostMeter, RoundCosts},
+};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -58,6 +61,59 @@ impl From<&Stats> for StatsJson {
                 spec_decode_num_accepted_tokens: stats.accepted,
                 spec_decode_num_accepted_tokens_per_pos: stats.accepted_at.clone(),
             },
+        }
+    }
+}
+
+/// What was measured of forwards apart from any engine.
+#[derive(Serialize)]
+pub(crate) struct CostsJson {
+    /// Tokens in the cache before each forward.
+    cache_length: usize,
+    /// How often everything was measured; the best times count.
+    sweeps: usize,
+    forwards: Vec<ForwardJson>,
+    /// For each drafter that is a model, in their order: the costs of rounds with its steps.
+    with_drafters: Vec<Vec<RoundJson>>,
+}
+
+#[derive(Serialize)]
+struct ForwardJson {
+    rows: usize,
+    seconds: f64,
+    /// Time / time of a forward of one row.
+    cost: f64,
+    /// Rows per second over those of a forward of one row.
+    rows_per_second: f64,
+}
+
+/// In forwards of one row.
+#[derive(Serialize)]
+struct RoundJson {
+    rows: usize,
+    verify: f64,
+    draft: f64,
+}
+
+impl CostsJson {
+    pub(crate) fn new(meter: &CostMeter) -> Self {
+        let free = meter.free();
+        let forward = |(rows, time): (usize, std::time::Duration)| {
+            let cost = free.as_ref()?.verify(rows);
+            Some(ForwardJson { rows, seconds: time.as_secs_f64(), cost, rows_per_second: rows as f64 / cost })
+        };
+        let round = |costs: RoundCosts| {
+            costs
+                .points()
+                .iter()
+                .map(|p| RoundJson { rows: p.rows, verify: p.verify, draft: p.draft })
+                .collect()
+        };
+        Self {
+            cache_length: meter.length(),
+            sweeps: meter.sweeps(),
+            forwards: meter.forwards().into_iter().filter_map(forward).collect(),
+            with_drafters: (0..).map_while(|number| meter.with_drafter(number)).map(round).collect(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What users read: statistics and tables.
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, Row, Table, presets};
 use drafthorse::{Finish, Stats};
 use std::{io::Write, time::Duration};
 
@@ -50,8 +50,13 @@ pub(crate) fn statistics(stats: &Stats, drafter: &str, finish: Option<&Finish>) 
     parts.join(" | ")
 }
 
+/// A number with this many digits after the point; `-` where there is none.
+pub(crate) fn decimal(value: Option<f64>, digits: usize) -> String {
+    value.map_or("-".into(), |value| format!("{value:.digits$}"))
+}
+
 /// A plain table; numbers in all columns but the first few look best right-aligned, text left.
-pub(crate) fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> Table {
+pub(crate) fn table(header: impl Into<Row>, rows: impl IntoIterator<Item = impl Into<Row>>) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header).add_rows(rows);
     table

@@ -113,6 +113,14 @@ impl Parts {
     }
 }
 
+/// A text that was generated for its numbers.
+pub(crate) struct Measured {
+    pub(crate) stats: Stats,
+    pub(crate) tokens: Vec<TokenId>,
+    /// `rounds_by_drafted[i]`: rounds in which `i` tokens were drafted.
+    pub(crate) rounds_by_drafted: Vec<u64>,
+}
+
 /// Generates a text with a fresh engine, so that what an earlier text left in a cache helps nobody; `None`
 /// after Ctrl-C.
 pub(crate) fn measure(
@@ -120,32 +128,33 @@ pub(crate) fn measure(
     prompt: &[TokenId],
     options: &SessionOptions,
     interrupt: &Interrupt,
-) -> Result<Option<(Stats, Vec<TokenId>)>, Failure> {
+) -> Result<Option<Measured>, Failure> {
     let mut session = engine.session(prompt, options)?;
+    let mut rounds_by_drafted = Vec::new();
     for step in &mut session {
-        step?;
+        let drafted = step?.drafted;
+        rounds_by_drafted.resize(rounds_by_drafted.len().max(drafted + 1), 0);
+        rounds_by_drafted[drafted] += 1;
         if interrupt.seen() {
             return Ok(None);
         }
     }
-    Ok(Some((session.stats().clone(), session.generated().to_vec())))
+    let (stats, tokens) = (session.stats().clone(), session.generated().to_vec());
+    Ok(Some(Measured { stats, tokens, rounds_by_drafted }))
 }
 
 /// An engine over these parts.
 pub(crate) fn engine(
     expert: &Arc<Transformer>,
-    drafter: &DrafterPart,
+    drafter: Box<dyn Drafter>,
     args: &PartArgs,
     draft_length: usize,
 ) -> Result<Engine, Failure> {
     let Some(rule) = rule(&args.rule) else {
         return Err(Failure::new(format!("there is no rule `{}`", args.rule)));
     };
-    let mut builder = Engine::builder()
-        .expert(expert.clone())
-        .drafter(drafter.make())
-        .rule(rule)
-        .draft_length(draft_length);
+    let mut builder =
+        Engine::builder().expert(expert.clone()).drafter(drafter).rule(rule).draft_length(draft_length);
     if let Some(tokenizer) = expert.tokenizer() {
         builder = builder.detokenizer(tokenizer.clone());
     }

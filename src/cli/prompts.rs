@@ -1,8 +1,17 @@
 //! Prompts for benchmarks.
 
-use super::failure::Failure;
+use super::{
+    args::BenchArgs,
+    failure::Failure,
+    output::{self, count},
+};
+use drafthorse::{TokenId, Tokenizer, Transformer, synthetic::random_tokens};
 use serde::Deserialize;
 use std::path::Path;
+
+/// For a model without a tokenizer: this many prompts of this many random tokens.
+const RANDOM_PROMPTS: usize = 12;
+const RANDOM_TOKENS: usize = 64;
 
 /// A prompt and the family it belongs to.
 #[derive(Clone, Debug)]
@@ -19,6 +28,68 @@ struct Line {
     prompt: Option<String>,
     question: Option<String>,
     text: Option<String>,
+}
+
+/// The prompts to measure with, and their tokens.
+pub(crate) fn encoded(
+    args: &BenchArgs,
+    expert: &Transformer,
+) -> Result<Vec<(Prompt, Vec<TokenId>)>, Failure> {
+    let mut encoded = match expert.tokenizer() {
+        Some(tokenizer) => texts(args, tokenizer)?,
+        None => random(args, expert)?,
+    };
+    // All texts must be equally long, with every setting.
+    let context = expert.config().context_len;
+    encoded.retain(|(prompt, tokens)| {
+        let fits = !tokens.is_empty() && context.saturating_sub(tokens.len()) >= args.max_tokens;
+        if !fits {
+            output::note(&format!(
+                "left out: the prompt `{}...` has {} and leaves no room for {} in a context of {context}",
+                prompt.text.chars().take(30).collect::<String>(),
+                count(tokens.len(), "token"),
+                args.max_tokens,
+            ));
+        }
+        fits
+    });
+    if encoded.is_empty() {
+        return Err(Failure::new("no prompts are left to measure with"));
+    }
+    Ok(encoded)
+}
+
+fn texts(args: &BenchArgs, tokenizer: &Tokenizer) -> Result<Vec<(Prompt, Vec<TokenId>)>, Failure> {
+    let all = match &args.prompts {
+        Some(path) => read(path)?,
+        None => built_in(),
+    };
+    let tokens = |prompt: Prompt| {
+        let tokens = tokenizer.encode(&prompt.text)?;
+        Ok((prompt, tokens))
+    };
+    spread(&all, args.limit).into_iter().map(tokens).collect()
+}
+
+/// Random token ids, as without a tokenizer there are no texts.
+fn random(args: &BenchArgs, expert: &Transformer) -> Result<Vec<(Prompt, Vec<TokenId>)>, Failure> {
+    let name = &args.parts.expert;
+    if let Some(path) = &args.prompts {
+        return Err(Failure::new(format!(
+            "{name} has no tokenizer.json, and the prompts in {} are text; without --prompts random token ids are used",
+            path.display()
+        )));
+    }
+    let number = args.limit.unwrap_or(RANDOM_PROMPTS).min(RANDOM_PROMPTS);
+    output::note(&format!(
+        "{name} has no tokenizer: {} of {RANDOM_TOKENS} random token ids",
+        if number == 1 { "the prompt is 1".into() } else { format!("the prompts are {number}") }
+    ));
+    let prompt = |seed: usize| {
+        let (category, text) = ("random".to_owned(), format!("random token ids {seed}"));
+        (Prompt { category, text }, random_tokens(seed as u64, RANDOM_TOKENS, expert.config().vocab_size))
+    };
+    Ok((1..=number).map(prompt).collect())
 }
 
 /// Reads a JSONL file: the first of `turns`, or `prompt`, `question` or `text`, of every line.
