@@ -19,7 +19,8 @@ use report::Run;
 use setting::{Plain, Setting};
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
-/// Costs are measured apart from the engine for at most about this long for each setting.
+/// Costs are measured apart from the engine at least this often, but not longer than this for each setting.
+const SWEEPS: usize = 12;
 const METER_TIME: Duration = Duration::from_secs(1);
 
 /// Every number of rows up to this is measured; beyond it, only those that the draft lengths need.
@@ -79,7 +80,7 @@ impl Bench<'_> {
         }
         for repetition in 0..self.args.repetitions {
             for (number, (prompt, tokens)) in prompts.iter().enumerate() {
-                self.sweep((repetition * prompts.len() + number) as f64 / texts as f64)?;
+                self.sweep((repetition * prompts.len() + number + 1) as f64 / texts as f64)?;
                 let Some(texts) = self.every_setting(tokens, number, &bar)? else {
                     return Ok(runs);
                 };
@@ -105,11 +106,16 @@ impl Bench<'_> {
     }
 
     /// Measures costs apart from the engine, in turn with the texts, as far as there is time: `progress` is
-    /// the share of the texts that are done.
+    /// the share of the texts that will be done with the next.
     fn sweep(&mut self, progress: f64) -> Result<(), Failure> {
         let time = METER_TIME.mul_f64(self.settings.len() as f64 * progress);
-        if self.meter.spent() <= time {
+        let wanted = (SWEEPS as f64 * progress).ceil() as usize;
+        let mut first = true;
+        while (first || self.meter.sweeps() < wanted)
+            && (self.meter.sweeps() == 0 || self.meter.spent() <= time)
+        {
             self.meter.sweep()?;
+            first = false;
         }
         Ok(())
     }

@@ -133,10 +133,10 @@ fn print(
 ) -> Result<(), Failure> {
     writeln!(
         out,
-        "expert {} on {}, weights in {:?}, forwards after {}, best of {}\n",
+        "expert {} on {}, weights in {}, forwards after {}, best of {}\n",
         args.parts.expert,
         expert.device(),
-        expert.weight_type(),
+        format!("{:?}", expert.weight_type()).to_lowercase(),
         count(meter.length(), "token"),
         meter.sweeps()
     )?;
