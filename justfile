@@ -25,6 +25,7 @@ examples:
 deny:
     cargo deny check
 
-# The criterion benchmarks.
+# The benchmarks.
 bench:
     cargo bench --bench engine
+    cargo bench --bench verify_cost
