@@ -43,12 +43,12 @@ pub fn random_tokens(seed: u64, count: usize, vocab: usize) -> Vec<TokenId> {
 ///
 /// Source: Steele et al., "Fast splittable pseudorandom number generators", 2014 (`SplitMix64`).
 fn hash(seed: u64, index: u64) -> u64 {
+    const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
     let mix = |x: u64| {
         let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         x ^ (x >> 31)
     };
-    const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
     let start = mix(seed.wrapping_add(STEP));
     mix(start.wrapping_add(index.wrapping_add(1).wrapping_mul(STEP)))
 }

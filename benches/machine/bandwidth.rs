@@ -45,6 +45,7 @@ fn sum_avx2(data: &[u64]) -> u64 {
 }
 
 /// The sum, which the compiler spreads over registers as wide as it may use.
+#[allow(clippy::inline_always, reason = "it must become part of the functions with wide registers")]
 #[inline(always)]
 fn lanes(data: &[u64]) -> u64 {
     let mut sums = [0u64; LANES];
