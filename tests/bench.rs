@@ -107,8 +107,9 @@ fn efficiency_is_the_speedup_over_the_predicted_one() {
     assert_eq!(summary.len(), 7);
     assert!(summary[0]["predicted_speedup"].is_null() && summary[0]["engine_efficiency"].is_null());
     let costs = &report["costs"];
+    assert_eq!(costs["with_drafters"][0]["drafter"], "demo");
     let points = |setting: usize| match setting {
-        1 | 2 => array(&costs["with_drafters"][0]).clone(),
+        1 | 2 => array(&costs["with_drafters"][0]["rounds"]).clone(),
         _ => array(&costs["forwards"]).clone(),
     };
     for (index, setting) in summary.iter().enumerate().skip(1) {
@@ -169,7 +170,8 @@ fn without_a_tokenizer_prompts_are_random_tokens() {
 
 #[test]
 fn what_cannot_be_measured_is_refused() {
-    let cases: [(&[&str], &str); 7] = [
+    let cases: [(&[&str], &str); 8] = [
+        (&["--verify-cost", "-m", STRANGER, "-d", "demo"], "vocabulary sizes differ: draft 4096, expert 320"),
         (&["--synthetic", "1.5"], "'1.5' for '--synthetic"),
         (&["--synthetic", "0.8:-1"], "write ACCEPTANCE or ACCEPTANCE:COST"),
         (&["--synthetic", "0.8", "--temperature", "0.7"], "--temperature is 0.7; use --temperature 0"),

@@ -10,7 +10,7 @@ use super::{
     failure::Failure,
     interrupt::{INTERRUPTED, Interrupt},
     output,
-    parts::{self, Measured},
+    parts::{self, DrafterPart, Measured},
     prompts::{self, Prompt},
 };
 use drafthorse::{SessionOptions, TokenId, Transformer, cost::CostMeter};
@@ -41,7 +41,8 @@ pub(crate) fn run(args: &BenchArgs) -> Outcome {
         let most = settings.iter().map(|setting| setting.k + 1).max().unwrap_or(1);
         let rows = (1..=most.min(ALL_ROWS)).chain(settings.iter().map(|setting| setting.k + 1));
         let meter = setting::meter(&expert, &drafters, usual_length(args, &prompts), rows);
-        let mut bench = Bench { args, expert: &expert, settings: &settings, interrupt: &interrupt, meter };
+        let (expert, drafters, settings, interrupt) = (&expert, &drafters[..], &settings[..], &interrupt);
+        let mut bench = Bench { args, expert, drafters, settings, interrupt, meter };
         let runs = bench.measure(&prompts)?;
         report::write(&bench, &runs, prompts.len())?;
     }
@@ -62,6 +63,7 @@ fn usual_length(args: &BenchArgs, prompts: &[(Prompt, Vec<TokenId>)]) -> usize {
 struct Bench<'a> {
     args: &'a BenchArgs,
     expert: &'a Arc<Transformer>,
+    drafters: &'a [DrafterPart],
     settings: &'a [Setting],
     interrupt: &'a Interrupt,
     meter: CostMeter,

@@ -2,7 +2,7 @@
 
 use drafthorse::{
     Finish, Stats,
-    cost::{CostMeter, RoundCosts},
+    cost::{CostMeter, RowCost},
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -73,8 +73,14 @@ pub(crate) struct CostsJson {
     /// How often everything was measured; the best times count.
     sweeps: usize,
     forwards: Vec<ForwardJson>,
-    /// For each drafter that is a model, in their order: the costs of rounds with its steps.
-    with_drafters: Vec<Vec<RoundJson>>,
+    /// For each drafter that is a model: the costs of rounds with its steps.
+    with_drafters: Vec<DrafterJson>,
+}
+
+#[derive(Serialize)]
+struct DrafterJson {
+    drafter: String,
+    rounds: Vec<RoundJson>,
 }
 
 #[derive(Serialize)]
@@ -96,24 +102,23 @@ struct RoundJson {
 }
 
 impl CostsJson {
-    pub(crate) fn new(meter: &CostMeter) -> Self {
+    /// With the names of the meter's drafters.
+    pub(crate) fn new<'a>(meter: &CostMeter, names: impl Iterator<Item = &'a str>) -> Self {
         let free = meter.free();
         let forward = |(rows, time): (usize, std::time::Duration)| {
             let cost = free.as_ref()?.verify(rows);
             Some(ForwardJson { rows, seconds: time.as_secs_f64(), cost, rows_per_second: rows as f64 / cost })
         };
-        let round = |costs: RoundCosts| {
-            costs
-                .points()
-                .iter()
-                .map(|p| RoundJson { rows: p.rows, verify: p.verify, draft: p.draft })
-                .collect()
+        let round = |p: &RowCost| RoundJson { rows: p.rows, verify: p.verify, draft: p.draft };
+        let drafter = |(number, name): (usize, &str)| {
+            let costs = meter.with_drafter(number)?;
+            Some(DrafterJson { drafter: name.to_owned(), rounds: costs.points().iter().map(round).collect() })
         };
         Self {
             cache_length: meter.length(),
             sweeps: meter.sweeps(),
             forwards: meter.forwards().into_iter().filter_map(forward).collect(),
-            with_drafters: (0..).map_while(|number| meter.with_drafter(number)).map(round).collect(),
+            with_drafters: names.enumerate().filter_map(drafter).collect(),
         }
     }
 }

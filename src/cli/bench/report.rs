@@ -1,6 +1,9 @@
 //! What `bench` says in the end.
 
-use super::{Bench, setting::Setting};
+use super::{
+    Bench,
+    setting::{self, Setting},
+};
 use crate::cli::{
     failure::Failure,
     json::{CostsJson, Machine, StatsJson},
@@ -92,7 +95,7 @@ pub(super) fn write(bench: &Bench<'_>, runs: &[Run], prompts: usize) -> Result<(
         repetitions: args.repetitions,
         prompts,
         interrupted: bench.interrupt.seen(),
-        costs: CostsJson::new(&bench.meter),
+        costs: CostsJson::new(&bench.meter, setting::measured(bench.drafters)),
         summary: &summaries,
         runs,
     };

@@ -155,6 +155,11 @@ pub(super) fn settings(args: &BenchArgs, drafters: &[DrafterPart]) -> Result<Vec
     Ok(settings)
 }
 
+/// The names of the drafters that a [`meter`] measures.
+pub(super) fn measured(drafters: &[DrafterPart]) -> impl Iterator<Item = &str> {
+    drafters.iter().filter(|part| matches!(part, DrafterPart::Model { .. })).map(DrafterPart::name)
+}
+
 /// Measures what forwards of the expert cost, with each of these drafters that is a model.
 pub(super) fn meter(
     expert: &Arc<Transformer>,

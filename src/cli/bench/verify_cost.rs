@@ -7,7 +7,7 @@ use crate::cli::{
     interrupt::Interrupt,
     json::{CostsJson, Machine},
     output::{count, numbers, table},
-    parts::DrafterPart,
+    parts::{self, DrafterPart},
 };
 use drafthorse::{
     Transformer,
@@ -66,6 +66,10 @@ pub(super) fn run(
     drafters: &[DrafterPart],
     interrupt: &Interrupt,
 ) -> Result<(), Failure> {
+    for drafter in drafters {
+        // A drafter that does not fit drafts nothing, whatever its steps would cost.
+        parts::engine(expert, drafter.make(), &args.parts, 1)?;
+    }
     let mut meter = setting::meter(expert, drafters, LENGTH, 1..=ROWS);
     let bar = ProgressBar::new(SWEEPS as u64);
     while meter.sweeps() < SWEEPS && !interrupt.seen() {
@@ -86,7 +90,7 @@ pub(super) fn run(
         machine: Machine::new(expert.device().to_string()),
         expert: &args.parts.expert,
         interrupted: interrupt.seen(),
-        costs: CostsJson::new(&meter),
+        costs: CostsJson::new(&meter, setting::measured(drafters)),
         drafters: &outlooks,
     };
     serde_json::to_writer_pretty(&mut out, &report)?;
