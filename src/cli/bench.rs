@@ -75,15 +75,26 @@ impl Bench<'_> {
         let bar = ProgressBar::new(((texts + 1) * self.settings.len()) as u64);
         let style = ProgressStyle::with_template("{bar:40} {pos}/{len} texts, {eta} left: {msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        let runs = self.every_prompt(prompts, texts, &bar);
+        bar.finish_and_clear();
+        runs
+    }
+
+    fn every_prompt(
+        &mut self,
+        prompts: &[(Prompt, Vec<TokenId>)],
+        texts: usize,
+        bar: &ProgressBar,
+    ) -> Result<Vec<Run>, Failure> {
         // Warm-up: everything once, not counted.
         let mut runs = Vec::new();
-        if self.every_setting(&prompts[0].1, 0, &bar)?.is_none() {
+        if self.every_setting(&prompts[0].1, 0, bar)?.is_none() {
             return Ok(runs);
         }
         for repetition in 0..self.args.repetitions {
             for (number, (prompt, tokens)) in prompts.iter().enumerate() {
                 self.sweep((repetition * prompts.len() + number + 1) as f64 / texts as f64)?;
-                let Some(texts) = self.every_setting(tokens, number, &bar)? else {
+                let Some(texts) = self.every_setting(tokens, number, bar)? else {
                     return Ok(runs);
                 };
                 let plain = texts[0].tokens.clone();
@@ -103,7 +114,6 @@ impl Bench<'_> {
                 }));
             }
         }
-        bar.finish_and_clear();
         Ok(runs)
     }
 
