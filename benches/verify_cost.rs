@@ -21,9 +21,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The types to measure, and the bytes a weight takes in each.
-const TYPES: [(&str, WeightType, f64); 2] = [("f32", WeightType::F32, 4.0), ("f16", WeightType::F16, 2.0)];
-
 /// Tokens in the cache before every forward.
 const LENGTH: usize = 128;
 /// The most rows of a forward.
@@ -46,8 +43,8 @@ fn forwards(sweeps: usize) -> Result<(), ModelError> {
     let limits = Limits::measure(sweeps, None);
     let device = open_device(DeviceChoice::Cpu)?;
     let mut measured = Vec::new();
-    for (name, weights, bytes) in TYPES {
-        measured.push((name, bytes, Forwards::measure(&device, weights, sweeps)?));
+    for weights in WeightType::ALL {
+        measured.push((weights, Forwards::measure(&device, weights, sweeps)?));
     }
     // What else the machine does may have hidden the limits the first time.
     let limits = Limits::measure(sweeps, Some(&limits));
@@ -57,8 +54,8 @@ fn forwards(sweeps: usize) -> Result<(), ModelError> {
         limits.bandwidth / 1e9,
         limits.peak / 1e9
     );
-    for (name, bytes, forwards) in measured {
-        forwards.print(name, bytes, &limits);
+    for (weights, forwards) in measured {
+        forwards.print(weights, &limits);
     }
     println!(
         "bench-134m after {LENGTH} tokens; c(m) = time of m rows / of 1 row; GB/s of weights read and GFLOP/s of the linear\nlayers, and their shares of what the machine does at most, measured in the same run"
@@ -89,14 +86,15 @@ impl Forwards {
         Ok(Self { config, by_rows: meter.forwards(), prompt: best, sweeps: meter.sweeps() })
     }
 
-    fn print(&self, name: &str, bytes: f64, limits: &Limits) {
+    fn print(&self, weights: WeightType, limits: &Limits) {
         let (layers, head) = (layer_weights(&self.config), head_weights(&self.config));
         let one = self.by_rows.first().map_or(0.0, |(_, time)| time.as_secs_f64());
-        println!("weights in {name}, best of {}\n", self.sweeps);
+        let bytes = (layers * weights.bits() + head * weights.of_head().bits()) / 8.0;
+        println!("weights in {}, best of {}\n", weights.name(), self.sweeps);
         println!("{:>6} {:>9} {:>6} {:>7} {:>8} {:>9} {:>8}", "m", "ms", "c(m)", "GB/s", "", "GFLOP/s", "");
-        let row = |label: &str, time: Duration, read: f64, multiplied: f64| {
+        let row = |label: &str, time: Duration, multiplied: f64| {
             let seconds = time.as_secs_f64();
-            let (traffic, work) = (read * bytes / seconds, 2.0 * multiplied / seconds);
+            let (traffic, work) = (bytes / seconds, 2.0 * multiplied / seconds);
             println!(
                 "{label:>6} {:>9.2} {:>6.2} {:>7.1} {:>6.0} % {:>9.0} {:>6.0} %",
                 seconds * 1e3,
@@ -108,10 +106,10 @@ impl Forwards {
             );
         };
         for &(rows, time) in &self.by_rows {
-            row(&rows.to_string(), time, layers + head, (layers + head) * rows as f64);
+            row(&rows.to_string(), time, (layers + head) * rows as f64);
         }
         // Of a prompt only the last row has logits, and nothing is in the cache before it.
-        row("prompt", self.prompt, layers + head, layers * PROMPT as f64 + head);
+        row("prompt", self.prompt, layers * PROMPT as f64 + head);
         println!();
     }
 }

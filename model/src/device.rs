@@ -138,20 +138,22 @@ impl LoadedDevice {
         &self.device
     }
 
+    /// Whether it computes in the memory of the program.
+    pub(crate) fn is_cpu(&self) -> bool {
+        self.choice == DeviceChoice::Cpu
+    }
+
     pub(crate) fn supports_f16(&self) -> bool {
         self.device.supports_dtype(DType::F16)
     }
 
     /// Runs work of this device. On a GPU all of it goes through one stream, whichever thread asks, so
-    /// that weights loaded on one thread cost nothing extra on another; on the CPU it runs inside the
-    /// thread pool, where sharing work among threads is cheap.
+    /// that weights loaded on one thread cost nothing extra on another.
     pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         if let Some(stream) = self.stream {
             return stream.executes(work);
         }
-        let mut result = None;
-        rayon::scope(|_| result = Some(work()));
-        result.expect("the scope ran the work")
+        work()
     }
 }
 

@@ -50,5 +50,6 @@ pub use text_stream::TextStream;
 pub use tokenizer::Tokenizer;
 #[cfg(feature = "transformer")]
 pub use transformer::{
-    EmbeddedModel, GenerationConfig, ModelConfig, Transformer, TransformerCache, WeightType,
+    CacheType, EmbeddedModel, GenerationConfig, LoadOptions, ModelConfig, Transformer, TransformerCache,
+    WeightType,
 };

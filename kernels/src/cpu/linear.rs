@@ -1,147 +1,366 @@
-//! Linear layers: every weight is read from memory once, for up to eight rows from registers and for
-//! more from the nearest cache.
+//! Linear layers.
+//!
+//! With few rows the weights come from memory once and meet every row while they are at hand: time is that
+//! of reading them. With many rows a few weight rows are widened and stay in the nearest cache while all
+//! rows pass by: time is that of the multiply-adds.
 
 use super::{
-    parallel,
-    simd::{Simd, Stored, dot, simd_dispatch},
+    out::Out,
+    simd::{Simd, simd_dispatch},
+    stored::{Full, Matrix, Rows, Stored, with_rows},
+    team,
+    tile::dot,
 };
-use half::f16;
+use crate::BlockFormat;
 
-/// Weight rows multiplied at a time.
-const COLUMNS: usize = 4;
+/// Bytes of weights a thread takes at a time when they come from memory: enough for a steady stream.
+const STREAM: usize = 1 << 20;
 
-/// A weight matrix `[n, k]`.
+/// Weight rows a thread takes at a time when there are many rows; a multiple of [`TALL`] and [`SHORT`].
+const SHARE: usize = 24;
+
+/// Bytes of rows that pass by at a time: so that they come from the second cache.
+const PASSING: usize = 1 << 19;
+
+/// Weight rows and rows of `x` of a tile of the product of many rows: their sums fill 24 of 32 registers.
+const TALL: usize = 6;
+/// See [`TALL`].
+const WIDE: usize = 4;
+/// Weight rows of such a tile where there are 16 registers.
+const SHORT: usize = 3;
+
+/// What is multiplied: `x` `[m, k]` and a weight `[n, k]`; what is added.
 #[derive(Clone, Copy)]
-pub(crate) enum Weight<'a> {
-    F32(&'a [f32]),
-    F16(&'a [f16]),
+pub(super) struct Factors<'a> {
+    pub(super) x: &'a [f32],
+    pub(super) weight: Matrix<'a>,
+    pub(super) m: usize,
+    pub(super) k: usize,
+    pub(super) bias: Option<&'a [f32]>,
+    pub(super) residual: Option<&'a [f32]>,
 }
 
-/// What is multiplied: `x` `[m, k]` and a weight `[n, k]`.
-#[derive(Clone, Copy)]
-pub(crate) struct Factors<'a> {
-    pub(crate) x: &'a [f32],
-    pub(crate) weight: Weight<'a>,
-    pub(crate) bias: Option<&'a [f32]>,
-    pub(crate) m: usize,
-    pub(crate) k: usize,
-}
-
-/// `x @ weight^T + bias`, `[m, n]`.
-pub(crate) fn linear(factors: Factors<'_>, n: usize) -> Vec<f32> {
-    let m = factors.m;
-    // Column by column, so that threads own runs of the result; turned round at the end.
-    let mut columns = vec![0.0; m * n];
-    parallel::split(&mut columns, m, m * n * factors.k, |first, out| block(factors, first, out));
-    if m == 1 { columns } else { transpose(&columns, n, m) }
+/// `residual + x @ weight^T + bias`, `[m, n]`, into `out`.
+pub(super) fn linear(factors: Factors<'_>, n: usize, out: &mut [f32]) {
+    let Factors { x, weight, m, k, bias, residual } = factors;
+    // What the loops below rely on.
+    assert!(x.len() == m * k && out.len() == m * n && weight.rows(k) >= n, "shapes of a product");
+    assert!(bias.is_none_or(|bias| bias.len() == n), "length of the bias");
+    assert!(residual.is_none_or(|residual| residual.len() == m * n), "shape of the residual");
+    // Up to this many rows weights are used as they come; unpacking them more than once does not pay.
+    let few = m
+        <= match weight {
+            Matrix::F32(_) | Matrix::F16(_) => 16,
+            Matrix::Blocks { format: BlockFormat::Q8, .. } => 8,
+            Matrix::Blocks { format: BlockFormat::Q4, .. } => 5,
+        };
+    let share = if few {
+        // Shares enough that a thread that was held up has less to do in the end, and a whole number of
+        // tiles of any width (2, 3 and 4 rows).
+        let share = (STREAM / weight.row_bytes(k).max(1)).min(n.div_ceil(3 * team::threads()));
+        share.max(1).next_multiple_of(12)
+    } else {
+        SHARE
+    };
+    let out = Out::new(out, n);
+    team::each(n.div_ceil(share), m * n * k, |unit| {
+        let columns = unit * share..((unit + 1) * share).min(n);
+        if few { few_rows(factors, columns, &out) } else { many_rows(factors, columns, &out) }
+    });
 }
 
 simd_dispatch! {
-    /// Columns `first..` of the result, as many as `out` has room for, each of `m` values.
-    fn block(factors: Factors<'_>, first: usize, out: &mut [f32]) = block_of
+    /// Some columns of the result, for few rows.
+    fn few_rows(factors: Factors<'_>, columns: std::ops::Range<usize>, out: &Out<'_>) = few_rows_of
+}
+
+simd_dispatch! {
+    /// Some columns of the result, for many rows.
+    fn many_rows(factors: Factors<'_>, columns: std::ops::Range<usize>, out: &Out<'_>) = many_rows_of
 }
 
 #[inline(always)]
-pub(super) fn block_of<S: Simd>(simd: S, factors: Factors<'_>, first: usize, out: &mut [f32]) {
-    match factors.weight {
-        Weight::F32(weight) => block_rows(simd, factors, weight, first, out),
-        Weight::F16(weight) => block_rows(simd, factors, weight, first, out),
-    }
-}
-
-#[inline(always)]
-fn block_rows<S: Simd, W: Stored>(
+pub(super) fn few_rows_of<S: Simd>(
     simd: S,
     factors: Factors<'_>,
-    weight: &[W],
-    first: usize,
-    out: &mut [f32],
+    columns: std::ops::Range<usize>,
+    out: &Out<'_>,
 ) {
-    let Factors { x, bias, m, k, .. } = factors;
-    for (index, out) in out.chunks_mut(COLUMNS * m).enumerate() {
-        let column = first + COLUMNS * index;
-        let count = out.len() / m;
-        let weights = &weight[column * k..(column + count) * k];
-        if count == COLUMNS {
-            tiles::<S, W, COLUMNS>(simd, Tile { weights, x, k, first: 0 }, out);
-        } else {
-            for (weights, out) in weights.chunks_exact(k).zip(out.chunks_mut(m)) {
-                tiles::<S, W, 1>(simd, Tile { weights, x, k, first: 0 }, out);
+    with_rows!(factors.weight, rows => few(simd, factors, rows, columns, out));
+}
+
+/// A tile of weight rows meets all rows of `x`, in passes of as equal a size as can be, before the next
+/// comes: as many weight rows as leave registers for the sums of a pass.
+#[inline(always)]
+fn few<S: Simd, W: Rows>(
+    simd: S,
+    factors: Factors<'_>,
+    weight: W,
+    columns: std::ops::Range<usize>,
+    out: &Out<'_>,
+) {
+    let most = if S::MANY_REGISTERS { 8 } else { 4 };
+    let passes = factors.m.div_ceil(most).max(1);
+    let width = match factors.m.div_ceil(passes) {
+        // One row only waits for memory, which likes few streams.
+        1 => 2,
+        2..=6 if S::MANY_REGISTERS => 4,
+        _ => 3,
+    };
+    let mut column = columns.start;
+    while column + width <= columns.end {
+        let (mut row, mut left) = (0, passes);
+        while left > 0 {
+            let count = (factors.m - row).div_ceil(left);
+            let at = At { row, column };
+            if width == 2 {
+                tile::<S, W, 2, 1>(simd, factors, weight, at, out);
+            } else if !S::MANY_REGISTERS {
+                small::<S, W>(simd, factors, weight, at, count, out);
+            } else if width == 4 {
+                wide::<S, W>(simd, factors, weight, at, count, out);
+            } else {
+                tall::<S, W>(simd, factors, weight, at, count, out);
             }
+            row += count;
+            left -= 1;
         }
-        if let Some(bias) = bias {
-            for (values, bias) in out.chunks_mut(m).zip(&bias[column..]) {
-                for value in values {
-                    *value += bias;
-                }
-            }
+        column += width;
+    }
+    while column < columns.end {
+        for row in 0..factors.m {
+            tile::<S, W, 1, 1>(simd, factors, weight, At { row, column }, out);
         }
+        column += 1;
     }
 }
 
-/// Weight rows, and the rows of `x` from `first` on.
+/// Four weight rows and up to six rows.
+#[inline(always)]
+fn wide<S: Simd, W: Rows>(simd: S, of: Factors<'_>, weight: W, at: At, count: usize, out: &Out<'_>) {
+    match count {
+        0 | 1 => (),
+        2 => tile::<S, W, 4, 2>(simd, of, weight, at, out),
+        3 => tile::<S, W, 4, 3>(simd, of, weight, at, out),
+        4 => tile::<S, W, 4, 4>(simd, of, weight, at, out),
+        5 => tile::<S, W, 4, 5>(simd, of, weight, at, out),
+        _ => tile::<S, W, 4, 6>(simd, of, weight, at, out),
+    }
+}
+
+/// Three weight rows and six to eight rows.
+#[inline(always)]
+fn tall<S: Simd, W: Rows>(simd: S, of: Factors<'_>, weight: W, at: At, count: usize, out: &Out<'_>) {
+    match count {
+        6 => tile::<S, W, 3, 6>(simd, of, weight, at, out),
+        7 => tile::<S, W, 3, 7>(simd, of, weight, at, out),
+        _ => tile::<S, W, 3, 8>(simd, of, weight, at, out),
+    }
+}
+
+/// Three weight rows and up to four rows, for sixteen registers.
+#[inline(always)]
+fn small<S: Simd, W: Rows>(simd: S, of: Factors<'_>, weight: W, at: At, count: usize, out: &Out<'_>) {
+    match count {
+        0 | 1 => (),
+        2 => tile::<S, W, 3, 2>(simd, of, weight, at, out),
+        3 => tile::<S, W, 3, 3>(simd, of, weight, at, out),
+        _ => tile::<S, W, 3, 4>(simd, of, weight, at, out),
+    }
+}
+
+/// Where a tile stands in the result.
 #[derive(Clone, Copy)]
-struct Tile<'a, W> {
-    weights: &'a [W],
-    x: &'a [f32],
-    k: usize,
-    first: usize,
+struct At {
+    row: usize,
+    column: usize,
 }
 
-/// The products of `C` weight rows with all rows of `x`, `[C, m]`.
+/// `C` columns of `R` rows of the result.
 #[inline(always)]
-fn tiles<S: Simd, W: Stored, const C: usize>(simd: S, mut of: Tile<'_, W>, out: &mut [f32]) {
-    let m = out.len() / C;
-    // As many rows at a time as there are registers for their sums.
-    let most = if S::LANES == 16 { 8 } else { 4 };
-    while of.first < m {
-        let rows = most.min(m - of.first);
-        match rows {
-            1 => tile::<S, W, C, 1>(simd, of, out),
-            2 => tile::<S, W, C, 2>(simd, of, out),
-            3 => tile::<S, W, C, 3>(simd, of, out),
-            4 => tile::<S, W, C, 4>(simd, of, out),
-            5 => tile::<S, W, C, 5>(simd, of, out),
-            6 => tile::<S, W, C, 6>(simd, of, out),
-            _ => wide::<S, W, C>(simd, of, out, rows),
-        }
-        of.first += rows;
+fn tile<S: Simd, W: Rows, const C: usize, const R: usize>(
+    simd: S,
+    factors: Factors<'_>,
+    weight: W,
+    at: At,
+    out: &Out<'_>,
+) {
+    let (k, x) = (factors.k, factors.x);
+    let mut stored = [weight.row(at.column, k); C];
+    for c in 0..C {
+        stored[c] = weight.row(at.column + c, k);
     }
+    let mut rows = [x.as_ptr(); R];
+    for r in 0..R {
+        rows[r] = x[(at.row + r) * k..(at.row + r + 1) * k].as_ptr();
+    }
+    // SAFETY: every pointer is that of a row of `k` numbers.
+    let products = unsafe { dot::<S, W::Form, C, R, true>(simd, stored, rows, k) };
+    finish(factors, at, products, out);
 }
 
-/// Seven or eight rows: two weight rows at a time.
+/// Adds what is to be added, and writes.
 #[inline(always)]
-fn wide<S: Simd, W: Stored, const C: usize>(simd: S, of: Tile<'_, W>, out: &mut [f32], rows: usize) {
-    let (m, k, width) = (out.len() / C, of.k, C.min(2));
-    for c in (0..C).step_by(width) {
-        let of = Tile { weights: &of.weights[c * k..(c + width) * k], ..of };
-        let out = &mut out[c * m..(c + width) * m];
-        match (width, rows) {
-            (2, 7) => tile::<S, W, 2, 7>(simd, of, out),
-            (2, _) => tile::<S, W, 2, 8>(simd, of, out),
-            (_, 7) => tile::<S, W, 1, 7>(simd, of, out),
-            _ => tile::<S, W, 1, 8>(simd, of, out),
+fn finish<const C: usize, const R: usize>(
+    factors: Factors<'_>,
+    at: At,
+    mut products: [[f32; C]; R],
+    out: &Out<'_>,
+) {
+    for (r, values) in products.iter_mut().enumerate() {
+        let columns = at.column..at.column + C;
+        if let Some(bias) = factors.bias {
+            for (value, bias) in values.iter_mut().zip(&bias[columns.clone()]) {
+                *value += bias;
+            }
         }
+        if let Some(residual) = factors.residual {
+            let row = (at.row + r) * out.width();
+            let residual = &residual[row + columns.start..row + columns.end];
+            for (value, residual) in values.iter_mut().zip(residual) {
+                *value += residual;
+            }
+        }
+        // SAFETY: this thread alone writes the columns it was given.
+        unsafe { out.part(at.row + r, columns) }.copy_from_slice(values);
     }
 }
 
 #[inline(always)]
-fn tile<S: Simd, W: Stored, const C: usize, const R: usize>(simd: S, of: Tile<'_, W>, out: &mut [f32]) {
-    let Tile { weights, x, k, first } = of;
-    let m = out.len() / C;
-    let columns: [&[W]; C] = std::array::from_fn(|c| &weights[c * k..(c + 1) * k]);
-    let rows: [&[f32]; R] = std::array::from_fn(|r| &x[(first + r) * k..(first + r + 1) * k]);
-    for (c, values) in dot(simd, columns, rows).iter().enumerate() {
-        out[c * m + first..][..R].copy_from_slice(values);
+pub(super) fn many_rows_of<S: Simd>(
+    simd: S,
+    factors: Factors<'_>,
+    columns: std::ops::Range<usize>,
+    out: &Out<'_>,
+) {
+    with_rows!(factors.weight, rows => many(simd, factors, rows, columns, out));
+}
+
+simd_dispatch! {
+    /// Row `index` of a matrix as numbers, as many as `out` has room for.
+    pub(super) fn widen_row(matrix: Matrix<'_>, index: usize, out: &mut [f32]) = widen_row_of
+}
+
+#[inline(always)]
+fn widen_row_of<S: Simd>(simd: S, matrix: Matrix<'_>, index: usize, out: &mut [f32]) {
+    with_rows!(matrix, rows => widen(simd, rows, index, out));
+}
+
+/// Row `index` as numbers.
+#[inline(always)]
+fn widen<S: Simd, W: Rows>(simd: S, rows: W, index: usize, out: &mut [f32]) {
+    let k = out.len();
+    let row = rows.row(index, k);
+    let blocks = k / crate::BLOCK;
+    for b in 0..blocks {
+        let mut v = 0;
+        while v < crate::BLOCK / S::LANES {
+            // SAFETY: block `b` lies in the row of `k` numbers and in `out`, which is as long.
+            unsafe {
+                let vector = W::Form::vector(simd, row, b, v);
+                simd.store(vector, out.as_mut_ptr().add(b * crate::BLOCK + v * S::LANES));
+            }
+            v += 1;
+        }
+    }
+    for (i, out) in out.iter_mut().enumerate().skip(blocks * crate::BLOCK) {
+        // SAFETY: the row has `k` numbers.
+        *out = unsafe { W::Form::element(row, i) };
     }
 }
 
-fn transpose(columns: &[f32], n: usize, m: usize) -> Vec<f32> {
-    let mut rows = vec![0.0; m * n];
-    for (r, row) in rows.chunks_exact_mut(n).enumerate() {
-        for (value, column) in row.iter_mut().zip(columns.chunks_exact(m)) {
-            *value = column[r];
+/// A tile of weight rows, widened, meets the rows of `x` that the second cache holds, and then the next
+/// tile does.
+#[inline(always)]
+fn many<S: Simd, W: Rows>(
+    simd: S,
+    factors: Factors<'_>,
+    weight: W,
+    columns: std::ops::Range<usize>,
+    out: &Out<'_>,
+) {
+    let (m, k) = (factors.m, factors.k);
+    let tall = if S::MANY_REGISTERS { TALL } else { SHORT };
+    let passing = (PASSING / (4 * k).max(1)).next_multiple_of(WIDE);
+    let mut widened = vec![0.0; tall * k];
+    for first in (0..m).step_by(passing) {
+        let rows = first..(first + passing).min(m);
+        let mut column = columns.start;
+        while column < columns.end {
+            let count = tall.min(columns.end - column);
+            let weight = match weight.full(column..column + count, k) {
+                Some(weight) => weight,
+                None => {
+                    for (c, out) in widened.chunks_exact_mut(k.max(1)).take(count).enumerate() {
+                        widen(simd, weight, column + c, out);
+                    }
+                    &widened
+                }
+            };
+            if count < tall {
+                for c in 0..count {
+                    let strip = Strip { weight: &weight[c * k..], column: column + c };
+                    strips::<S, 1>(simd, factors, strip, rows.clone(), out);
+                }
+            } else if S::MANY_REGISTERS {
+                strips::<S, TALL>(simd, factors, Strip { weight, column }, rows.clone(), out);
+            } else {
+                strips::<S, SHORT>(simd, factors, Strip { weight, column }, rows.clone(), out);
+            }
+            column += count;
         }
     }
-    rows
+}
+
+/// Widened weight rows, and the column of the result that the first of them gives.
+#[derive(Clone, Copy)]
+struct Strip<'a> {
+    weight: &'a [f32],
+    column: usize,
+}
+
+/// `C` columns of some rows of the result.
+#[inline(always)]
+fn strips<S: Simd, const C: usize>(
+    simd: S,
+    factors: Factors<'_>,
+    strip: Strip<'_>,
+    rows: std::ops::Range<usize>,
+    out: &Out<'_>,
+) {
+    let mut row = rows.start;
+    while row < rows.end {
+        let at = At { row, column: strip.column };
+        match rows.end - row {
+            1 => near::<S, C, 1>(simd, factors, strip.weight, at, out),
+            2 => near::<S, C, 2>(simd, factors, strip.weight, at, out),
+            3 => near::<S, C, 3>(simd, factors, strip.weight, at, out),
+            _ => near::<S, C, WIDE>(simd, factors, strip.weight, at, out),
+        }
+        row += WIDE;
+    }
+}
+
+/// `C` columns of `R` rows from the first `C` rows of `weight`.
+#[inline(always)]
+fn near<S: Simd, const C: usize, const R: usize>(
+    simd: S,
+    factors: Factors<'_>,
+    weight: &[f32],
+    at: At,
+    out: &Out<'_>,
+) {
+    let k = factors.k;
+    let weight = &weight[..C * k];
+    let mut stored = [weight.as_ptr(); C];
+    for c in 0..C {
+        stored[c] = weight[c * k..].as_ptr();
+    }
+    let mut rows = [factors.x.as_ptr(); R];
+    for r in 0..R {
+        rows[r] = factors.x[(at.row + r) * k..(at.row + r + 1) * k].as_ptr();
+    }
+    // SAFETY: every pointer is that of a row of `k` numbers.
+    let products = unsafe { dot::<S, Full, C, R, false>(simd, stored, rows, k) };
+    finish(factors, at, products, out);
 }

@@ -1,4 +1,4 @@
-use super::config::ModelConfig;
+use super::{config::ModelConfig, weights::CacheType};
 use crate::KvCache;
 use burn::tensor::{DType, Device, Tensor};
 use drafthorse_kernels::append;
@@ -11,8 +11,9 @@ const INITIAL: usize = 512;
 /// Rolling back is shortening a number: rows beyond the length are overwritten by the next tokens and
 /// never seen before that. Where the sequence outgrows the memory, it doubles, up to the context.
 pub struct TransformerCache {
-    /// Keys and values, `[capacity, kv_heads * head_dim]` each.
-    pub(super) layers: Vec<(Tensor<2>, Tensor<2>)>,
+    /// Keys and values, `[capacity, kv_heads * head_dim]` each; `None` while they are written.
+    layers: Vec<Option<(Tensor<2>, Tensor<2>)>>,
+    dtype: DType,
     len: usize,
     capacity: usize,
     /// A forward began and did not end: the tensors cannot be trusted.
@@ -26,14 +27,33 @@ impl std::fmt::Debug for TransformerCache {
 }
 
 impl TransformerCache {
-    pub(super) fn new() -> Self {
-        Self { layers: Vec::new(), len: 0, capacity: 0, broken: false }
+    pub(super) fn new(cache_type: CacheType) -> Self {
+        let dtype = match cache_type {
+            CacheType::F32 => DType::F32,
+            CacheType::F16 => DType::F16,
+        };
+        Self { layers: Vec::new(), dtype, len: 0, capacity: 0, broken: false }
+    }
+
+    /// Forgets everything.
+    fn reset(&mut self) {
+        self.layers.clear();
+        (self.len, self.capacity, self.broken) = (0, 0, false);
+    }
+
+    /// Keys and values of a layer, to be written; they come back by [`TransformerCache::put`].
+    pub(super) fn take(&mut self, layer: usize) -> (Tensor<2>, Tensor<2>) {
+        self.layers[layer].take().expect("a layer is written by one operation at a time")
+    }
+
+    pub(super) fn put(&mut self, layer: usize, cache: (Tensor<2>, Tensor<2>)) {
+        self.layers[layer] = Some(cache);
     }
 
     /// Makes room for `more` tokens after those held and opens the cache for writing.
     pub(super) fn begin(&mut self, more: usize, config: &ModelConfig, device: &Device) {
         if self.broken {
-            *self = Self::new();
+            self.reset();
         }
         self.broken = true;
         let needed = self.len + more;
@@ -43,7 +63,7 @@ impl TransformerCache {
         self.capacity = needed.max(2 * self.capacity).max(INITIAL).min(config.context_len.max(needed));
         let shape = [self.capacity, config.kv_heads * config.head_dim];
         let grow = |old: Option<Tensor<2>>| {
-            let mut new = Tensor::zeros(shape, (device, DType::F32));
+            let mut new = Tensor::zeros(shape, (device, self.dtype));
             if let Some(old) = old {
                 append(&mut new, old, 0);
             }
@@ -52,8 +72,8 @@ impl TransformerCache {
         let mut old = std::mem::take(&mut self.layers).into_iter();
         self.layers = (0..config.layers)
             .map(|_| {
-                let (keys, values) = old.next().unzip();
-                (grow(keys), grow(values))
+                let (keys, values) = old.next().flatten().unzip();
+                Some((grow(keys), grow(values)))
             })
             .collect();
     }
@@ -77,7 +97,7 @@ impl KvCache for TransformerCache {
 
     fn truncate(&mut self, len: usize) {
         if self.broken {
-            *self = Self::new();
+            self.reset();
         }
         self.len = self.len.min(len);
     }

@@ -2,40 +2,25 @@
 
 use super::json::read_json;
 use crate::ModelError;
+use burn::tensor::{AllocationProperty, Bytes as TensorBytes};
+use bytes::Bytes;
 use half::{bf16, f16};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors, tensor::TensorInfo};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    ops::Deref,
     path::{Component, Path, PathBuf},
 };
 
 /// The tensors of a checkpoint, in one file or several.
 pub(super) struct Checkpoint {
     folder: PathBuf,
-    files: Vec<File>,
+    /// The safetensors files, mapped or part of the program.
+    files: Vec<Bytes>,
     entries: BTreeMap<String, Entry>,
     used: BTreeSet<String>,
     /// Tensors are made up from this seed instead of read.
     seed: Option<u64>,
-}
-
-/// The bytes of a safetensors file.
-enum File {
-    Mapped(Mmap),
-    Embedded(&'static [u8]),
-}
-
-impl Deref for File {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Self::Mapped(map) => map,
-            Self::Embedded(bytes) => bytes,
-        }
-    }
 }
 
 struct Entry {
@@ -82,7 +67,7 @@ impl Checkpoint {
     /// A file that is part of the program.
     pub(super) fn embedded(name: &Path, bytes: &'static [u8]) -> Result<Self, ModelError> {
         let mut checkpoint = Self::empty(name);
-        checkpoint.add(name, File::Embedded(bytes))?;
+        checkpoint.add(name, Bytes::from_static(bytes))?;
         Ok(checkpoint)
     }
 
@@ -101,10 +86,10 @@ impl Checkpoint {
         // SAFETY: the map is read only. Should another process cut the file short while it is mapped,
         // reading it would fault; every program that maps its weights accepts that.
         let map = unsafe { Mmap::map(&file) }.map_err(io)?;
-        self.add(path, File::Mapped(map))
+        self.add(path, Bytes::from_owner(map))
     }
 
-    fn add(&mut self, path: &Path, file: File) -> Result<(), ModelError> {
+    fn add(&mut self, path: &Path, file: Bytes) -> Result<(), ModelError> {
         let fail = |message: String| ModelError::Checkpoint { path: path.to_owned(), message };
         // This also compares the lengths in the header with that of the file.
         let (header, metadata) = SafeTensors::read_metadata(&file)
@@ -121,8 +106,21 @@ impl Checkpoint {
         Ok(())
     }
 
+    /// The tensor's bytes where they are, if it is there, has this shape, is stored in this type and lies
+    /// where a value of the type may lie; else it must be read.
+    pub(super) fn mapped<T: Stored>(&mut self, name: &str, shape: &[usize]) -> Option<TensorBytes> {
+        let entry = self.entries.get(name)?;
+        let bytes = self.files[entry.file].slice(entry.bytes.clone());
+        let aligned = bytes.as_ptr().cast::<T>().is_aligned();
+        if entry.shape != shape || entry.dtype != T::DTYPE || !aligned || cfg!(target_endian = "big") {
+            return None;
+        }
+        self.used.insert(name.into());
+        Some(TensorBytes::from_shared(bytes, AllocationProperty::File))
+    }
+
     /// Appends the tensor's values, converted, to `out`.
-    pub(super) fn read<T: Weight>(
+    pub(super) fn read<T: Stored>(
         &mut self,
         name: &str,
         shape: &[usize],
@@ -171,7 +169,7 @@ impl Checkpoint {
 
 /// Appends random values that f16 holds exactly: of matrices uniform with a deviation of 0.02, of
 /// vectors 1, as norms are when training begins.
-fn generate<T: Weight>(seed: u64, name: &str, shape: &[usize], out: &mut Vec<T>) {
+fn generate<T: Stored>(seed: u64, name: &str, shape: &[usize], out: &mut Vec<T>) {
     let count = shape.iter().product();
     if shape.len() == 1 {
         out.extend(std::iter::repeat_n(1.0, count).map(T::from_f32));
@@ -193,7 +191,10 @@ fn generate<T: Weight>(seed: u64, name: &str, shape: &[usize], out: &mut Vec<T>)
 pub(super) struct Overflow;
 
 /// The types weights are held in.
-pub(super) trait Weight: Sized {
+pub(super) trait Stored: Sized {
+    /// The type in a checkpoint whose bytes are those in memory.
+    const DTYPE: Dtype;
+
     fn from_f32(value: f32) -> Self;
 
     fn extend<const N: usize>(
@@ -203,7 +204,9 @@ pub(super) trait Weight: Sized {
     ) -> Result<(), Overflow>;
 }
 
-impl Weight for f32 {
+impl Stored for f32 {
+    const DTYPE: Dtype = Dtype::F32;
+
     fn from_f32(value: f32) -> f32 {
         value
     }
@@ -218,7 +221,9 @@ impl Weight for f32 {
     }
 }
 
-impl Weight for f16 {
+impl Stored for f16 {
+    const DTYPE: Dtype = Dtype::F16;
+
     fn from_f32(value: f32) -> f16 {
         f16::from_f32(value)
     }

@@ -2,17 +2,13 @@
 
 use super::{Transformer, TransformerCache, rope, weights::Layer};
 use crate::{KvCache, ModelError, Segment};
-use burn::tensor::{DType, Int, Tensor, TensorData, s};
-use drafthorse_kernels::{AttentionShape, append, attention, linear, rms_norm, rope as rotate, silu_mul};
+use burn::tensor::{Int, Tensor, TensorData, s};
+use drafthorse_kernels::{
+    AttentionShape, HeadNorms, attention, embed, gated_linear, linear, linear_add, rms_norm, rope_and_append,
+};
 use drafthorse_logits::Logits;
 
 type Segments<'a> = [Segment<'a, TransformerCache>];
-
-/// The angles of every row.
-struct Angles {
-    cos: Tensor<2>,
-    sin: Tensor<2>,
-}
 
 impl Transformer {
     pub(super) fn run(
@@ -28,7 +24,7 @@ impl Transformer {
         for (index, layer) in weights.layers.iter().enumerate() {
             x = self.attend(index, layer, x, &angles, segments);
             let hidden = rms_norm(x.clone(), &layer.feed_forward_norm, config.norm_epsilon);
-            x = x + linear(silu_mul(linear(hidden, &layer.gate_up, None)), &layer.down, None);
+            x = linear_add(gated_linear(hidden, &layer.gate_up), &layer.down, None, x);
         }
         let logits = self.head(&x, segments)?;
         for segment in segments {
@@ -42,15 +38,16 @@ impl Transformer {
             segments.iter().flat_map(|s| s.tokens.iter().map(|&token| token.cast_signed())).collect();
         let count = ids.len();
         let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [count]), self.device.burn());
-        self.weights.embedding.clone().select(0, ids).cast(DType::F32)
+        embed(&self.weights.embedding, ids)
     }
 
-    fn angles(&self, segments: &Segments<'_>) -> Angles {
+    /// Cosines and sines of every row, `[rows, head_dim]`.
+    fn angles(&self, segments: &Segments<'_>) -> Tensor<2> {
         let positions = segments.iter().flat_map(|s| s.cache.len()..s.cache.len() + s.tokens.len());
-        let (cos, sin) = rope::angles(&self.frequencies, positions);
-        let shape = [cos.len() / self.frequencies.len(), self.frequencies.len()];
-        let tensor = |values| Tensor::from_data(TensorData::new(values, shape), self.device.burn());
-        Angles { cos: tensor(cos), sin: tensor(sin) }
+        let angles = rope::angles(&self.frequencies, positions);
+        let width = 2 * self.frequencies.len();
+        let shape = [angles.len() / width, width];
+        Tensor::from_data(TensorData::new(angles, shape), self.device.burn())
     }
 
     /// The attention half of a layer, residual included.
@@ -59,35 +56,32 @@ impl Transformer {
         index: usize,
         layer: &Layer,
         x: Tensor<2>,
-        angles: &Angles,
+        angles: &Tensor<2>,
         segments: &mut Segments<'_>,
     ) -> Tensor<2> {
-        let config = &self.config;
-        let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
-        let hidden = rms_norm(x.clone(), &layer.attention_norm, config.norm_epsilon);
+        let hidden = rms_norm(x.clone(), &layer.attention_norm, self.config.norm_epsilon);
         let qkv = linear(hidden, &layer.qkv, layer.qkv_bias.as_ref());
-        let part = |range: std::ops::Range<usize>| qkv.clone().slice(s![.., range]);
-        let (mut query, mut keys, values) = (part(0..q), part(q..q + kv), part(q + kv..q + 2 * kv));
-        if let Some((query_norm, key_norm)) = &layer.qk_norm {
-            query = self.norm_heads(query, query_norm);
-            keys = self.norm_heads(keys, key_norm);
-        }
-        query = rotate(query, &angles.cos, &angles.sin);
-        keys = rotate(keys, &angles.cos, &angles.sin);
-        let mut first = 0;
+        let norms = layer.qk_norm.as_ref().map(|(query, key)| HeadNorms {
+            query,
+            key,
+            epsilon: self.config.norm_epsilon,
+        });
+        let (mut first, whole) = (0, segments.len() == 1);
         let mut outputs = Vec::with_capacity(segments.len());
         for segment in segments {
             let rows = first..first + segment.tokens.len();
             first = rows.end;
-            let of = |tensor: &Tensor<2>| tensor.clone().slice(s![rows.clone(), ..]);
-            let start = segment.cache.position();
-            let (cached_keys, cached_values) = &mut segment.cache.layers[index];
-            append(cached_keys, of(&keys), start);
-            append(cached_values, of(&values), start);
-            outputs.push(attention(of(&query), cached_keys, cached_values, self.shape(index, start)));
+            let of = |tensor: &Tensor<2>| {
+                if whole { tensor.clone() } else { tensor.clone().slice(s![rows.clone(), ..]) }
+            };
+            let shape = self.shape(index, segment.cache.position());
+            let cache = segment.cache.take(index);
+            let (query, cache) = rope_and_append(of(&qkv), &of(angles), norms, cache, shape);
+            outputs.push(attention(query, &cache.0, &cache.1, None, shape));
+            segment.cache.put(index, cache);
         }
-        let output = if outputs.len() == 1 { outputs.remove(0) } else { Tensor::cat(outputs, 0) };
-        x + linear(output, &layer.output, layer.output_bias.as_ref())
+        let output = if whole { outputs.remove(0) } else { Tensor::cat(outputs, 0) };
+        linear_add(output, &layer.output, layer.output_bias.as_ref(), x)
     }
 
     fn shape(&self, layer: usize, start: usize) -> AttentionShape {
@@ -99,12 +93,6 @@ impl Transformer {
             start,
             window: config.windows[layer],
         }
-    }
-
-    fn norm_heads(&self, x: Tensor<2>, weight: &Tensor<1>) -> Tensor<2> {
-        let ([rows, width], d) = (x.dims(), self.config.head_dim);
-        let heads = x.reshape([rows * width / d, d]);
-        rms_norm(heads, weight, self.config.norm_epsilon).reshape([rows, width])
     }
 
     /// Logits of the rows that are wanted, and of no others.

@@ -12,7 +12,7 @@ mod weights;
 pub use cache::TransformerCache;
 pub use config::ModelConfig;
 pub use generation::GenerationConfig;
-pub use weights::WeightType;
+pub use weights::{CacheType, LoadOptions, WeightType};
 
 use crate::{LanguageModel, LoadedDevice, ModelError, Segment, Tokenizer, Vocabulary};
 use checkpoint::Checkpoint;
@@ -34,7 +34,7 @@ pub struct Transformer {
     weights: Weights,
     frequencies: Vec<f64>,
     device: LoadedDevice,
-    weight_type: WeightType,
+    options: LoadOptions,
 }
 
 /// The files of a model, as parts of the program.
@@ -66,7 +66,7 @@ impl EmbeddedModel {
 impl std::fmt::Debug for Transformer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (config, device) = (&self.config, &self.device.name);
-        write!(f, "Transformer {{ {config:?} on {device} as {:?} }}", self.weight_type)
+        write!(f, "Transformer {{ {config:?} on {device} as {:?} }}", self.options)
     }
 }
 
@@ -78,11 +78,15 @@ impl Transformer {
     /// # Errors
     ///
     /// A file that is missing, damaged or contradicts another; the error names it.
-    pub fn open(folder: &Path, device: &LoadedDevice, weight_type: WeightType) -> Result<Self, ModelError> {
+    pub fn open(
+        folder: &Path,
+        device: &LoadedDevice,
+        options: impl Into<LoadOptions>,
+    ) -> Result<Self, ModelError> {
         let config = ModelConfig::read(folder)?;
         let generation = GenerationConfig::read(folder)?;
         let tokenizer = Tokenizer::find(folder)?;
-        Self::load(config, generation, tokenizer, || Checkpoint::open(folder), device, weight_type)
+        Self::load(config, generation, tokenizer, || Checkpoint::open(folder), device, options.into())
     }
 
     /// A model that is part of the program.
@@ -93,13 +97,13 @@ impl Transformer {
     pub fn embedded(
         model: &EmbeddedModel,
         device: &LoadedDevice,
-        weight_type: WeightType,
+        options: impl Into<LoadOptions>,
     ) -> Result<Self, ModelError> {
         let name = Path::new(model.name);
         let (config, tokenizer) = model.facts()?;
         let generation = GenerationConfig::parse(name, model.config)?;
         let open = || Checkpoint::embedded(name, model.weights);
-        Self::load(config, generation, Some(tokenizer), open, device, weight_type)
+        Self::load(config, generation, Some(tokenizer), open, device, options.into())
     }
 
     /// A model of this shape with random weights and no tokenizer, the same for the same seed: its text
@@ -113,12 +117,12 @@ impl Transformer {
         config: &str,
         seed: u64,
         device: &LoadedDevice,
-        weight_type: WeightType,
+        options: impl Into<LoadOptions>,
     ) -> Result<Self, ModelError> {
         let name = Path::new(name);
         let generation = GenerationConfig::parse(name, config)?;
         let config = ModelConfig::parse(name, config)?;
-        Self::load(config, generation, None, || Ok(Checkpoint::generated(name, seed)), device, weight_type)
+        Self::load(config, generation, None, || Ok(Checkpoint::generated(name, seed)), device, options.into())
     }
 
     fn load(
@@ -127,16 +131,18 @@ impl Transformer {
         tokenizer: Option<Tokenizer>,
         open: impl FnOnce() -> Result<Checkpoint, ModelError> + Send,
         device: &LoadedDevice,
-        weight_type: WeightType,
+        options: LoadOptions,
     ) -> Result<Self, ModelError> {
         if let Some(tokenizer) = &tokenizer {
             tokenizer.check_fits(config.vocab_size)?;
         }
-        if weight_type == WeightType::F16 && !device.supports_f16() {
-            let message = "has no 16-bit floats; use f32".into();
+        let half = options.weights == WeightType::F16 || options.cache == CacheType::F16;
+        if half && !device.supports_f16() {
+            let message = "has no 16-bit floats; hold weights in f32, q8 or q4 and the cache in f32".into();
             return Err(ModelError::Device { device: device.name.clone(), message });
         }
-        let load = || Weights::load(open()?, &config, device.burn(), weight_type);
+        let in_place = device.is_cpu();
+        let load = || Weights::load(open()?, &config, device.burn(), options.weights, in_place);
         let weights = device.run(|| guarded(load))?;
         Ok(Self {
             frequencies: rope::frequencies(&config.rope, config.head_dim),
@@ -145,7 +151,7 @@ impl Transformer {
             config,
             generation,
             weights,
-            weight_type,
+            options,
         })
     }
 
@@ -171,7 +177,7 @@ impl Transformer {
 
     /// The type in which the weight matrices are held.
     pub fn weight_type(&self) -> WeightType {
-        self.weight_type
+        self.options.weights
     }
 }
 
@@ -191,7 +197,7 @@ impl LanguageModel for Transformer {
     }
 
     fn new_cache(&self) -> TransformerCache {
-        TransformerCache::new()
+        TransformerCache::new(self.options.cache)
     }
 
     fn forward(&self, segments: &mut [Segment<'_, TransformerCache>]) -> Result<Vec<Logits>, ModelError> {

@@ -25,12 +25,15 @@ pub(super) fn frequencies(rope: &RopeConfig, head_dim: usize) -> Vec<f64> {
         .collect()
 }
 
-/// Cosines and sines for each position, `[positions, head_dim / 2]` each.
-pub(super) fn angles(frequencies: &[f64], positions: impl Iterator<Item = usize>) -> (Vec<f32>, Vec<f32>) {
-    positions
-        .flat_map(|position| frequencies.iter().map(move |f| (position as f64 * f).sin_cos()))
-        .map(|(sin, cos)| (cos as f32, sin as f32))
-        .unzip()
+/// Cosines and then sines for each position, `[positions, head_dim]`.
+pub(super) fn angles(frequencies: &[f64], positions: impl Iterator<Item = usize>) -> Vec<f32> {
+    let mut out = Vec::new();
+    for position in positions {
+        let angle = |frequency: &f64| position as f64 * frequency;
+        out.extend(frequencies.iter().map(|frequency| angle(frequency).cos() as f32));
+        out.extend(frequencies.iter().map(|frequency| angle(frequency).sin() as f32));
+    }
+    out
 }
 
 #[cfg(test)]
@@ -55,9 +58,9 @@ mod tests {
 
     #[test]
     fn angles_are_laid_out_by_position() {
-        let (cos, sin) = angles(&[1.0, 0.5], [0, 2].into_iter());
-        let expected = [1.0, 1.0, 2f64.cos(), 1f64.cos()].map(|x| x as f32);
-        assert_eq!(cos, expected);
-        assert_eq!(sin[2], 2f64.sin() as f32);
+        let angles = angles(&[1.0, 0.5], [0, 2].into_iter());
+        let (two, one) = (2f64, 1f64);
+        let expected = [1.0, 1.0, 0.0, 0.0, two.cos(), one.cos(), two.sin(), one.sin()];
+        assert_eq!(angles, expected.map(|x| x as f32));
     }
 }

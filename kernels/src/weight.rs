@@ -1,0 +1,234 @@
+//! Weight matrices, dense or in blocks of few bits.
+
+use crate::backend::WeightOf;
+use burn::{
+    backend::Dispatch,
+    tensor::{DType, Device, Int, Tensor, TensorData},
+};
+use half::f16;
+
+/// Weights that share a scale.
+pub const BLOCK: usize = 32;
+
+/// How a block of [`BLOCK`] weights is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BlockFormat {
+    /// Signed bytes: `weight = byte * scale`, 34 bytes a block.
+    ///
+    /// Source: the format `Q8_0` of GGML.
+    Q8,
+    /// Four bits, offset by 8: `weight = (nibble - 8) * scale`, 18 bytes a block. Byte `i` of a block holds
+    /// weight `i` in its low half and weight `i + 16` in its high half.
+    ///
+    /// Source: the format `Q4_0` of GGML.
+    Q4,
+}
+
+impl BlockFormat {
+    /// Bytes of the numbers of a block, without its scale.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::Q8 => BLOCK,
+            Self::Q4 => BLOCK / 2,
+        }
+    }
+
+    /// Quantises one block; returns the scale.
+    ///
+    /// The scale is rounded to f16 first and the weights to the nearest multiples of it, so that nothing is
+    /// lost to the rounding of the scale itself.
+    fn quantize(self, values: &[f32; BLOCK], quants: &mut [u8]) -> f16 {
+        let extreme = values.iter().copied().fold(0.0f32, |a, b| if b.abs() > a.abs() { b } else { a });
+        match self {
+            Self::Q8 => {
+                let scale = f16::from_f32(extreme.abs() / 127.0);
+                let inverse = inverse(scale);
+                for (quant, value) in quants.iter_mut().zip(values) {
+                    *quant = ((value * inverse).round().clamp(-127.0, 127.0) as i8).cast_unsigned();
+                }
+                scale
+            }
+            Self::Q4 => {
+                let scale = f16::from_f32(extreme / -8.0);
+                let inverse = inverse(scale);
+                let nibble = |value: f32| (value * inverse + 8.0).round().clamp(0.0, 15.0) as u8;
+                for (i, quant) in quants.iter_mut().enumerate() {
+                    *quant = nibble(values[i]) | nibble(values[i + BLOCK / 2]) << 4;
+                }
+                scale
+            }
+        }
+    }
+}
+
+fn inverse(scale: f16) -> f32 {
+    if scale == f16::ZERO { 0.0 } else { 1.0 / scale.to_f32() }
+}
+
+/// A weight matrix `[n, k]` of a linear layer: one row an output.
+#[derive(Clone, Debug)]
+pub enum Weight {
+    /// f32 or f16.
+    Dense(Tensor<2>),
+    /// Blocks of few bits along `k`; the last block of a row is filled up with zeros.
+    Blocks {
+        /// The numbers, little-endian in words of 32 bits: `[n, blocks * format.bytes() / 4]` u32.
+        quants: Tensor<2, Int>,
+        /// A scale a block, `[n, blocks]`, f16 where the device has it and f32 where not.
+        scales: Tensor<2>,
+        /// How the numbers are to be read.
+        format: BlockFormat,
+        /// `k`.
+        columns: usize,
+    },
+    /// Matrices of as many columns, laid below each other without being copied together.
+    Parts(Vec<Weight>),
+}
+
+impl From<Tensor<2>> for Weight {
+    fn from(weight: Tensor<2>) -> Self {
+        Self::Dense(weight)
+    }
+}
+
+/// A matrix in blocks, before it goes to a device.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::exhaustive_structs)]
+pub struct HostBlocks {
+    /// How `quants` are to be read.
+    pub format: BlockFormat,
+    /// Length of a row.
+    pub columns: usize,
+    /// The numbers of every block.
+    pub quants: Vec<u8>,
+    /// The scale of every block.
+    pub scales: Vec<f16>,
+}
+
+impl HostBlocks {
+    /// A matrix of no rows.
+    pub fn new(format: BlockFormat, columns: usize) -> Self {
+        Self { format, columns, quants: Vec::new(), scales: Vec::new() }
+    }
+
+    /// Appends rows of `columns` values each.
+    ///
+    /// # Panics
+    ///
+    /// If the values are no whole number of rows.
+    pub fn push_rows(&mut self, values: &[f32]) {
+        assert!(values.len().is_multiple_of(self.columns), "whole rows");
+        let bytes = self.format.bytes();
+        for row in values.chunks_exact(self.columns) {
+            for chunk in row.chunks(BLOCK) {
+                let mut block = [0.0; BLOCK];
+                block[..chunk.len()].copy_from_slice(chunk);
+                let at = self.quants.len();
+                self.quants.resize(at + bytes, 0);
+                let scale = self.format.quantize(&block, &mut self.quants[at..]);
+                self.scales.push(scale);
+            }
+        }
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.scales.len() / self.columns.div_ceil(BLOCK).max(1)
+    }
+
+    /// The values the blocks stand for, row by row.
+    pub fn dequantize(&self) -> Vec<f32> {
+        let per_row = self.columns.div_ceil(BLOCK);
+        let mut out = Vec::with_capacity(self.rows() * self.columns);
+        for (index, scale) in self.scales.iter().enumerate() {
+            let quants = &self.quants[index * self.format.bytes()..][..self.format.bytes()];
+            let count = BLOCK.min(self.columns - index % per_row * BLOCK);
+            out.extend((0..count).map(|i| {
+                let number = match self.format {
+                    BlockFormat::Q8 => quants[i].cast_signed(),
+                    BlockFormat::Q4 => {
+                        let shift = if i < BLOCK / 2 { 0 } else { 4 };
+                        (quants[i % (BLOCK / 2)] >> shift & 15).cast_signed() - 8
+                    }
+                };
+                f32::from(number) * scale.to_f32()
+            }));
+        }
+        out
+    }
+
+    /// The matrix on a device.
+    pub fn on(self, device: &Device) -> Weight {
+        let (rows, blocks) = (self.rows(), self.columns.div_ceil(BLOCK));
+        let words = blocks * self.format.bytes() / 4;
+        let quants = TensorData::from_bytes_vec(self.quants, [rows, words], DType::U32);
+        let scales = TensorData::new(self.scales, [rows, blocks]);
+        let dtype = if device.supports_dtype(DType::F16) { DType::F16 } else { DType::F32 };
+        Weight::Blocks {
+            quants: Tensor::from_data(quants, (device, DType::U32)),
+            scales: Tensor::from_data(scales, (device, dtype)),
+            format: self.format,
+            columns: self.columns,
+        }
+    }
+}
+
+impl Weight {
+    /// Quantises `[n, k]` values.
+    ///
+    /// # Panics
+    ///
+    /// If the values are no whole number of rows of length `columns`.
+    pub fn quantize(values: &[f32], columns: usize, format: BlockFormat, device: &Device) -> Self {
+        let mut blocks = HostBlocks::new(format, columns);
+        blocks.push_rows(values);
+        blocks.on(device)
+    }
+
+    /// `[n, k]`.
+    pub fn dims(&self) -> [usize; 2] {
+        match self {
+            Self::Dense(tensor) => tensor.dims(),
+            Self::Blocks { quants, columns, .. } => [quants.dims()[0], *columns],
+            Self::Parts(parts) => [
+                parts.iter().map(|part| part.dims()[0]).sum(),
+                parts.first().map_or(0, |part| part.dims()[1]),
+            ],
+        }
+    }
+
+    /// Where it is.
+    pub fn device(&self) -> Device {
+        match self {
+            Self::Dense(tensor) => tensor.device(),
+            Self::Blocks { scales, .. } => scales.device(),
+            Self::Parts(parts) => parts[0].device(),
+        }
+    }
+
+    /// Joins matrices: rows of the second below those of the first, and so on.
+    ///
+    /// # Panics
+    ///
+    /// If there is none, or their columns differ.
+    pub fn parts(mut parts: Vec<Weight>) -> Self {
+        assert!(!parts.is_empty(), "no parts");
+        let columns = parts[0].dims()[1];
+        assert!(parts.iter().all(|part| part.dims()[1] == columns), "columns of the parts");
+        if parts.len() == 1 { parts.remove(0) } else { Self::Parts(parts) }
+    }
+
+    /// The weight as our own backends take it; `None` for parts, which come one by one.
+    pub(crate) fn primitive(&self) -> Option<WeightOf<Dispatch>> {
+        match self.clone() {
+            Self::Dense(tensor) => Some(WeightOf::Dense(tensor.into_dispatch())),
+            Self::Blocks { quants, scales, format, columns } => Some(WeightOf::Blocks {
+                quants: quants.into_dispatch(),
+                scales: scales.into_dispatch(),
+                format,
+                columns,
+            }),
+            Self::Parts(_) => None,
+        }
+    }
+}
