@@ -44,3 +44,13 @@ fn is_ours(device: &Device) -> bool {
         _ => false,
     }
 }
+
+/// Whether this is the device of the processor.
+fn is_cpu(device: &Device) -> bool {
+    match device.as_dispatch() {
+        #[cfg(feature = "cpu")]
+        burn::backend::DispatchDevice::Flex(_) => true,
+        #[allow(unreachable_patterns, reason = "depends on the backends built in")]
+        _ => false,
+    }
+}

@@ -44,14 +44,14 @@ impl BlockFormat {
                 let scale = f16::from_f32(extreme.abs() / 127.0);
                 let inverse = inverse(scale);
                 for (quant, value) in quants.iter_mut().zip(values) {
-                    *quant = ((value * inverse).round().clamp(-127.0, 127.0) as i8).cast_unsigned();
+                    *quant = (round(value * inverse).clamp(-127.0, 127.0) as i8).cast_unsigned();
                 }
                 scale
             }
             Self::Q4 => {
                 let scale = f16::from_f32(extreme / -8.0);
                 let inverse = inverse(scale);
-                let nibble = |value: f32| (value * inverse + 8.0).round().clamp(0.0, 15.0) as u8;
+                let nibble = |value: f32| round(value * inverse + 8.0).clamp(0.0, 15.0) as u8;
                 for (i, quant) in quants.iter_mut().enumerate() {
                     *quant = nibble(values[i]) | nibble(values[i + BLOCK / 2]) << 4;
                 }
@@ -59,6 +59,12 @@ impl BlockFormat {
             }
         }
     }
+}
+
+/// The nearest whole number of a number far below 2^22, without a call into the mathematical library.
+fn round(value: f32) -> f32 {
+    const ROUND: f32 = 12_582_912.0;
+    (value + ROUND) - ROUND
 }
 
 fn inverse(scale: f16) -> f32 {
@@ -74,7 +80,8 @@ pub enum Weight {
     Blocks {
         /// The numbers, little-endian in words of 32 bits: `[n, blocks * format.bytes() / 4]` u32.
         quants: Tensor<2, Int>,
-        /// A scale a block, `[n, blocks]`, f16 where the device has it and f32 where not.
+        /// A scale a block, `[n, blocks]`: f16, but f32 (of the same values) on the CPU, where widening them
+        /// takes longer than reading them, and where a device has no f16.
         scales: Tensor<2>,
         /// How the numbers are to be read.
         format: BlockFormat,
@@ -105,6 +112,16 @@ pub struct HostBlocks {
     pub scales: Vec<f16>,
 }
 
+/// Quantises whole rows of `columns` values into as many blocks.
+fn quantize_rows(format: BlockFormat, columns: usize, values: &[f32], quants: &mut [u8], scales: &mut [f16]) {
+    let chunks = values.chunks_exact(columns).flat_map(|row| row.chunks(BLOCK));
+    for ((chunk, quants), scale) in chunks.zip(quants.chunks_exact_mut(format.bytes())).zip(scales) {
+        let mut block = [0.0; BLOCK];
+        block[..chunk.len()].copy_from_slice(chunk);
+        *scale = format.quantize(&block, quants);
+    }
+}
+
 impl HostBlocks {
     /// A matrix of no rows.
     pub fn new(format: BlockFormat, columns: usize) -> Self {
@@ -118,17 +135,30 @@ impl HostBlocks {
     /// If the values are no whole number of rows.
     pub fn push_rows(&mut self, values: &[f32]) {
         assert!(values.len().is_multiple_of(self.columns), "whole rows");
-        let bytes = self.format.bytes();
-        for row in values.chunks_exact(self.columns) {
-            for chunk in row.chunks(BLOCK) {
-                let mut block = [0.0; BLOCK];
-                block[..chunk.len()].copy_from_slice(chunk);
-                let at = self.quants.len();
-                self.quants.resize(at + bytes, 0);
-                let scale = self.format.quantize(&block, &mut self.quants[at..]);
-                self.scales.push(scale);
+        let (format, columns, bytes) = (self.format, self.columns, self.format.bytes());
+        let (rows, blocks) = (values.len() / columns, columns.div_ceil(BLOCK));
+        let (old_quants, old_scales) = (self.quants.len(), self.scales.len());
+        self.quants.resize(old_quants + rows * blocks * bytes, 0);
+        self.scales.resize(old_scales + rows * blocks, f16::ZERO);
+        // Rows are shared among threads; a thread for less than this many values would not pay.
+        let most = std::thread::available_parallelism().map_or(1, usize::from);
+        let share = rows.div_ceil(most.min(values.len() / 100_000).max(1)).max(1);
+        let quants = self.quants[old_quants..].chunks_mut(share * blocks * bytes);
+        let scales = self.scales[old_scales..].chunks_mut(share * blocks);
+        std::thread::scope(|scope| {
+            let parts = values.chunks(share * columns).zip(quants.zip(scales));
+            let mut parts = parts.map(|(values, (quants, scales))| {
+                move || quantize_rows(format, columns, values, quants, scales)
+            });
+            // The last part is this thread's own.
+            let own = parts.next_back();
+            for part in parts {
+                scope.spawn(part);
             }
-        }
+            if let Some(mut own) = own {
+                own();
+            }
+        });
     }
 
     /// Number of rows.
@@ -163,7 +193,8 @@ impl HostBlocks {
         let words = blocks * self.format.bytes() / 4;
         let quants = TensorData::from_bytes_vec(self.quants, [rows, words], DType::U32);
         let scales = TensorData::new(self.scales, [rows, blocks]);
-        let dtype = if device.supports_dtype(DType::F16) { DType::F16 } else { DType::F32 };
+        let half = device.supports_dtype(DType::F16) && !crate::is_cpu(device);
+        let dtype = if half { DType::F16 } else { DType::F32 };
         Weight::Blocks {
             quants: Tensor::from_data(quants, (device, DType::U32)),
             scales: Tensor::from_data(scales, (device, dtype)),

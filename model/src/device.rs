@@ -200,6 +200,9 @@ fn error(device: &str, message: &str) -> ModelError {
 #[cfg(feature = "cpu")]
 #[allow(clippy::unnecessary_wraps)]
 fn cpu() -> Result<LoadedDevice, ModelError> {
+    // The allocator of GNU/Linux gives freed memory of this size back to the system, page by page to be had
+    // again for every activation, until it has seen a block as large as this come and go.
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(31 << 20)));
     let name = format!("CPU, {}", drafthorse_kernels::instruction_set());
     Ok(LoadedDevice { device: Device::flex(), stream: None, choice: DeviceChoice::Cpu, name })
 }

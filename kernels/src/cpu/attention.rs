@@ -5,7 +5,7 @@ use super::{
     simd::{Simd, exp, simd_dispatch},
     stored::{Full, Half, Plain},
     team,
-    tile::dot,
+    tile::{Place, dot},
 };
 use crate::AttentionShape;
 use half::f16;
@@ -196,19 +196,22 @@ fn score<S: Simd, W: Plain>(simd: S, tile: Tile<'_>, keys: &[W::Value], scratch:
             // The last key again where there are fewer than a tile.
             stored[i] = W::row(keys, tile.at((position + i).min(span.end - 1)), d);
         }
-        let mut products = [[0.0; KEYS]; QUERIES];
-        // SAFETY: every pointer is that of a head of `d` numbers.
+        // A part of a query's scores is a whole number of tiles long; what has no key is hidden below.
+        let at = position - span.start;
+        assert!(at + KEYS < length && scratch.len() == count * length, "room for a tile of scores");
+        let place = Place { at: scratch[at..].as_mut_ptr(), stride: length };
+        // SAFETY: every pointer is that of a head of `d` numbers; there is room for `count` queries.
         unsafe {
-            if count == 1 {
-                [products[0]] = dot::<S, W, KEYS, 1, false>(simd, stored, [queries[0]], d);
-            } else {
-                products = dot::<S, W, KEYS, QUERIES, false>(simd, stored, queries, d);
+            match count {
+                1 => dot::<S, W, KEYS, 1, false>(simd, stored, [queries[0]], d, place),
+                QUERIES => dot::<S, W, KEYS, QUERIES, false>(simd, stored, queries, d, place),
+                _ => {
+                    for (query, at) in queries.iter().enumerate().take(count) {
+                        let place = Place { at: place.at.add(query * length), ..place };
+                        dot::<S, W, KEYS, 1, false>(simd, stored, [*at], d, place);
+                    }
+                }
             }
-        }
-        let keys = KEYS.min(span.end - position);
-        for (query, products) in products[..count].iter().enumerate() {
-            let at = query * length + position - span.start;
-            scratch[at..at + keys].copy_from_slice(&products[..keys]);
         }
         position += KEYS;
     }

@@ -35,7 +35,7 @@ impl DecodeOps for Flex {
         let [m, k] = dims(&x);
         let mut out = vec![0.0; m * weight.rows];
         let (bias, residual) = (bias.as_ref().map(values), residual.as_ref().map(values));
-        let factors = Factors { x: values(&x), weight: weight.matrix(), m, k, bias, residual };
+        let factors = Factors { x: values(&x), stride: k, weight: weight.matrix(), m, k, bias, residual };
         linear::linear(factors, weight.rows, &mut out);
         tensor(out, [m, weight.rows])
     }
@@ -44,7 +44,8 @@ impl DecodeOps for Flex {
         let (x, weight) = (contiguous(x), Host::of(weight));
         let [m, k] = dims(&x);
         let mut both = vec![0.0; m * weight.rows];
-        let factors = Factors { x: values(&x), weight: weight.matrix(), m, k, bias: None, residual: None };
+        let factors =
+            Factors { x: values(&x), stride: k, weight: weight.matrix(), m, k, bias: None, residual: None };
         linear::linear(factors, weight.rows, &mut both);
         let width = weight.rows / 2;
         let mut out = vec![0.0; m * width];

@@ -11,10 +11,13 @@ use super::{
     team,
     tile::dot,
 };
-use crate::BlockFormat;
+use std::cell::RefCell;
 
 /// Bytes of weights a thread takes at a time when they come from memory: enough for a steady stream.
 const STREAM: usize = 1 << 20;
+
+/// Up to this many rows weights are used as they come.
+const FEW: usize = 16;
 
 /// Weight rows a thread takes at a time when there are many rows; a multiple of [`TALL`] and [`SHORT`].
 const SHARE: usize = 24;
@@ -33,6 +36,8 @@ const SHORT: usize = 3;
 #[derive(Clone, Copy)]
 pub(super) struct Factors<'a> {
     pub(super) x: &'a [f32],
+    /// Values between the beginnings of two rows of `x`.
+    pub(super) stride: usize,
     pub(super) weight: Matrix<'a>,
     pub(super) m: usize,
     pub(super) k: usize,
@@ -42,18 +47,15 @@ pub(super) struct Factors<'a> {
 
 /// `residual + x @ weight^T + bias`, `[m, n]`, into `out`.
 pub(super) fn linear(factors: Factors<'_>, n: usize, out: &mut [f32]) {
-    let Factors { x, weight, m, k, bias, residual } = factors;
+    let Factors { x, stride, weight, m, k, bias, residual } = factors;
     // What the loops below rely on.
-    assert!(x.len() == m * k && out.len() == m * n && weight.rows(k) >= n, "shapes of a product");
+    assert!(
+        x.len() == m * k && stride == k && out.len() == m * n && weight.rows(k) >= n,
+        "shapes of a product"
+    );
     assert!(bias.is_none_or(|bias| bias.len() == n), "length of the bias");
     assert!(residual.is_none_or(|residual| residual.len() == m * n), "shape of the residual");
-    // Up to this many rows weights are used as they come; unpacking them more than once does not pay.
-    let few = m
-        <= match weight {
-            Matrix::F32(_) | Matrix::F16(_) => 16,
-            Matrix::Blocks { format: BlockFormat::Q8, .. } => 8,
-            Matrix::Blocks { format: BlockFormat::Q4, .. } => 5,
-        };
+    let few = m <= FEW;
     let share = if few {
         // Shares enough that a thread that was held up has less to do in the end, and a whole number of
         // tiles of any width (2, 3 and 4 rows).
@@ -63,9 +65,41 @@ pub(super) fn linear(factors: Factors<'_>, n: usize, out: &mut [f32]) {
         SHARE
     };
     let out = Out::new(out, n);
-    team::each(n.div_ceil(share), m * n * k, |unit| {
-        let columns = unit * share..((unit + 1) * share).min(n);
-        if few { few_rows(factors, columns, &out) } else { many_rows(factors, columns, &out) }
+    let run = |factors: Factors<'_>| {
+        team::each(n.div_ceil(share), m * n * k, |unit| {
+            let columns = unit * share..((unit + 1) * share).min(n);
+            if few { few_rows(factors, columns, &out) } else { many_rows(factors, columns, &out) }
+        });
+    };
+    if m == 1 { run(factors) } else { with_lines(x, k, |x, stride| run(Factors { x, stride, ..factors })) }
+}
+
+/// A cache line.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([f32; LINE]);
+
+const LINE: usize = 16;
+
+/// Calls `work` with the rows of `x`, of `k` values each, laid so that each begins with a cache line: a load
+/// that straddles two lines costs two. With the rows, how far apart they are.
+fn with_lines(x: &[f32], k: usize, work: impl FnOnce(&[f32], usize)) {
+    thread_local! {
+        static LINES: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
+    }
+    let lines = k.div_ceil(LINE);
+    LINES.with_borrow_mut(|buffer| {
+        buffer.clear();
+        buffer.resize(x.len() / k.max(1) * lines, Line([0.0; LINE]));
+        for (row, lines) in x.chunks_exact(k.max(1)).zip(buffer.chunks_exact_mut(lines.max(1))) {
+            for (line, values) in lines.iter_mut().zip(row.chunks(LINE)) {
+                line.0[..values.len()].copy_from_slice(values);
+            }
+        }
+        // SAFETY: a line is 16 values one behind the other, with nothing between.
+        let values =
+            unsafe { std::slice::from_raw_parts(buffer.as_ptr().cast::<f32>(), buffer.len() * LINE) };
+        work(values, lines * LINE);
     });
 }
 
@@ -99,28 +133,27 @@ fn few<S: Simd, W: Rows>(
     columns: std::ops::Range<usize>,
     out: &Out<'_>,
 ) {
-    let most = if S::MANY_REGISTERS { 8 } else { 4 };
-    let passes = factors.m.div_ceil(most).max(1);
-    let width = match factors.m.div_ceil(passes) {
-        // One row only waits for memory, which likes few streams.
-        1 => 2,
-        2..=6 if S::MANY_REGISTERS => 4,
-        _ => 3,
+    let most = match (S::MANY_REGISTERS, W::Form::PADDED) {
+        (true, false) => 6,
+        (true, true) => 8,
+        (false, _) => 4,
     };
+    let passes = factors.m.div_ceil(most);
+    let count = factors.m.div_ceil(passes);
+    let shape = Shape::of::<S, W>(count);
+    let width = shape.width();
     let mut column = columns.start;
     while column + width <= columns.end {
         let (mut row, mut left) = (0, passes);
         while left > 0 {
             let count = (factors.m - row).div_ceil(left);
             let at = At { row, column };
-            if width == 2 {
-                tile::<S, W, 2, 1>(simd, factors, weight, at, out);
-            } else if !S::MANY_REGISTERS {
-                small::<S, W>(simd, factors, weight, at, count, out);
-            } else if width == 4 {
-                wide::<S, W>(simd, factors, weight, at, count, out);
-            } else {
-                tall::<S, W>(simd, factors, weight, at, count, out);
+            match shape {
+                Shape::Stream => tile::<S, W, 2, 1>(simd, factors, weight, at, out),
+                Shape::Wide => wide::<S, W>(simd, factors, weight, at, count, out),
+                Shape::Tall => tall::<S, W>(simd, factors, weight, at, count, out),
+                Shape::Narrow => narrow::<S, W>(simd, factors, weight, at, count, out),
+                Shape::Small => small::<S, W>(simd, factors, weight, at, count, out),
             }
             row += count;
             left -= 1;
@@ -135,11 +168,47 @@ fn few<S: Simd, W: Rows>(
     }
 }
 
+/// The tiles of a product of few rows.
+#[derive(Clone, Copy)]
+enum Shape {
+    /// Two weight rows and one row: memory likes few streams.
+    Stream,
+    Wide,
+    Tall,
+    Narrow,
+    Small,
+}
+
+impl Shape {
+    /// For passes of `count` rows: as many sums as there are registers, less what unpacking takes.
+    #[inline(always)]
+    fn of<S: Simd, W: Rows>(count: usize) -> Self {
+        match count {
+            1 if !W::Form::PADDED => Self::Stream,
+            _ if !S::MANY_REGISTERS => Self::Small,
+            ..=4 => Self::Wide,
+            _ if W::Form::DEAR => Self::Narrow,
+            ..=6 => Self::Wide,
+            _ => Self::Tall,
+        }
+    }
+
+    /// Weight rows.
+    #[inline(always)]
+    fn width(self) -> usize {
+        match self {
+            Self::Stream | Self::Narrow => 2,
+            Self::Tall | Self::Small => 3,
+            Self::Wide => 4,
+        }
+    }
+}
+
 /// Four weight rows and up to six rows.
 #[inline(always)]
 fn wide<S: Simd, W: Rows>(simd: S, of: Factors<'_>, weight: W, at: At, count: usize, out: &Out<'_>) {
     match count {
-        0 | 1 => (),
+        1 => tile::<S, W, 4, 1>(simd, of, weight, at, out),
         2 => tile::<S, W, 4, 2>(simd, of, weight, at, out),
         3 => tile::<S, W, 4, 3>(simd, of, weight, at, out),
         4 => tile::<S, W, 4, 4>(simd, of, weight, at, out),
@@ -158,11 +227,23 @@ fn tall<S: Simd, W: Rows>(simd: S, of: Factors<'_>, weight: W, at: At, count: us
     }
 }
 
+/// Two weight rows and four to eight rows.
+#[inline(always)]
+fn narrow<S: Simd, W: Rows>(simd: S, of: Factors<'_>, weight: W, at: At, count: usize, out: &Out<'_>) {
+    match count {
+        4 => tile::<S, W, 2, 4>(simd, of, weight, at, out),
+        5 => tile::<S, W, 2, 5>(simd, of, weight, at, out),
+        6 => tile::<S, W, 2, 6>(simd, of, weight, at, out),
+        7 => tile::<S, W, 2, 7>(simd, of, weight, at, out),
+        _ => tile::<S, W, 2, 8>(simd, of, weight, at, out),
+    }
+}
+
 /// Three weight rows and up to four rows, for sixteen registers.
 #[inline(always)]
 fn small<S: Simd, W: Rows>(simd: S, of: Factors<'_>, weight: W, at: At, count: usize, out: &Out<'_>) {
     match count {
-        0 | 1 => (),
+        1 => tile::<S, W, 3, 1>(simd, of, weight, at, out),
         2 => tile::<S, W, 3, 2>(simd, of, weight, at, out),
         3 => tile::<S, W, 3, 3>(simd, of, weight, at, out),
         _ => tile::<S, W, 3, 4>(simd, of, weight, at, out),
@@ -185,44 +266,49 @@ fn tile<S: Simd, W: Rows, const C: usize, const R: usize>(
     at: At,
     out: &Out<'_>,
 ) {
-    let (k, x) = (factors.k, factors.x);
+    let (k, x, stride) = (factors.k, factors.x, factors.stride);
     let mut stored = [weight.row(at.column, k); C];
     for c in 0..C {
         stored[c] = weight.row(at.column + c, k);
     }
     let mut rows = [x.as_ptr(); R];
     for r in 0..R {
-        rows[r] = x[(at.row + r) * k..(at.row + r + 1) * k].as_ptr();
+        rows[r] = x[(at.row + r) * stride..(at.row + r) * stride + k].as_ptr();
     }
-    // SAFETY: every pointer is that of a row of `k` numbers.
-    let products = unsafe { dot::<S, W::Form, C, R, true>(simd, stored, rows, k) };
-    finish(factors, at, products, out);
+    // SAFETY: every pointer is that of a row of `k` numbers, and this thread alone has these columns.
+    unsafe {
+        dot::<S, W::Form, C, R, true>(
+            simd,
+            stored,
+            rows,
+            k,
+            out.place(at.row..at.row + R, at.column..at.column + C),
+        )
+    };
+    finish::<C, R>(factors, at, out);
 }
 
-/// Adds what is to be added, and writes.
+/// Adds what is to be added to `C` columns of `R` rows.
 #[inline(always)]
-fn finish<const C: usize, const R: usize>(
-    factors: Factors<'_>,
-    at: At,
-    mut products: [[f32; C]; R],
-    out: &Out<'_>,
-) {
-    for (r, values) in products.iter_mut().enumerate() {
-        let columns = at.column..at.column + C;
+fn finish<const C: usize, const R: usize>(factors: Factors<'_>, at: At, out: &Out<'_>) {
+    if factors.bias.is_none() && factors.residual.is_none() {
+        return;
+    }
+    let columns = at.column..at.column + C;
+    for row in at.row..at.row + R {
+        // SAFETY: this thread alone has these columns.
+        let values = unsafe { out.part(row, columns.clone()) };
         if let Some(bias) = factors.bias {
             for (value, bias) in values.iter_mut().zip(&bias[columns.clone()]) {
                 *value += bias;
             }
         }
         if let Some(residual) = factors.residual {
-            let row = (at.row + r) * out.width();
-            let residual = &residual[row + columns.start..row + columns.end];
+            let residual = &residual[row * out.width() + columns.start..][..C];
             for (value, residual) in values.iter_mut().zip(residual) {
                 *value += residual;
             }
         }
-        // SAFETY: this thread alone writes the columns it was given.
-        unsafe { out.part(at.row + r, columns) }.copy_from_slice(values);
     }
 }
 
@@ -358,9 +444,17 @@ fn near<S: Simd, const C: usize, const R: usize>(
     }
     let mut rows = [factors.x.as_ptr(); R];
     for r in 0..R {
-        rows[r] = factors.x[(at.row + r) * k..(at.row + r + 1) * k].as_ptr();
+        rows[r] = factors.x[(at.row + r) * factors.stride..][..k].as_ptr();
     }
-    // SAFETY: every pointer is that of a row of `k` numbers.
-    let products = unsafe { dot::<S, Full, C, R, false>(simd, stored, rows, k) };
-    finish(factors, at, products, out);
+    // SAFETY: every pointer is that of a row of `k` numbers, and this thread alone has these columns.
+    unsafe {
+        dot::<S, Full, C, R, false>(
+            simd,
+            stored,
+            rows,
+            k,
+            out.place(at.row..at.row + R, at.column..at.column + C),
+        )
+    };
+    finish::<C, R>(factors, at, out);
 }

@@ -1,6 +1,7 @@
 //! A result several threads write to.
 
-use std::marker::PhantomData;
+use super::tile::Place;
+use std::{marker::PhantomData, ops::Range};
 
 /// Rows of a result, of which each thread writes its own part.
 pub(super) struct Out<'a> {
@@ -25,6 +26,19 @@ impl<'a> Out<'a> {
         self.width
     }
 
+    /// Some columns of some rows, to be written.
+    ///
+    /// # Safety
+    ///
+    /// No other thread may touch them.
+    #[inline(always)]
+    pub(super) unsafe fn place(&self, rows: Range<usize>, columns: Range<usize>) -> Place {
+        let inside = rows.start < rows.end && rows.end <= self.rows;
+        assert!(inside && columns.start <= columns.end && columns.end <= self.width, "a place in a result");
+        // SAFETY: it lies inside.
+        Place { at: unsafe { self.start.add(rows.start * self.width + columns.start) }, stride: self.width }
+    }
+
     /// A part of a row.
     ///
     /// # Safety
@@ -32,7 +46,7 @@ impl<'a> Out<'a> {
     /// No other thread may touch it while it is held.
     #[inline(always)]
     #[allow(clippy::mut_from_ref, reason = "parts are disjoint, which the caller promises")]
-    pub(super) unsafe fn part(&self, row: usize, columns: std::ops::Range<usize>) -> &mut [f32] {
+    pub(super) unsafe fn part(&self, row: usize, columns: Range<usize>) -> &mut [f32] {
         assert!(
             row < self.rows && columns.start <= columns.end && columns.end <= self.width,
             "a part of a row"

@@ -5,7 +5,7 @@ use super::{
     simd::{Simd, exp, simd_dispatch},
     stored::Full,
     team,
-    tile::dot,
+    tile::{Place, dot},
 };
 use crate::AttentionShape;
 use half::{f16, slice::HalfFloatSliceExt};
@@ -29,8 +29,10 @@ simd_dispatch! {
 #[inline(always)]
 pub(super) fn norm_row_of<S: Simd>(simd: S, x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
     let k = x.len();
-    // SAFETY: a row with itself.
-    let [[square]] = unsafe { dot::<S, Full, 1, 1, false>(simd, [x.as_ptr()], [x.as_ptr()], k) };
+    let mut square = 0.0f32;
+    let place = Place { at: &raw mut square, stride: 1 };
+    // SAFETY: a row with itself, and one number.
+    unsafe { dot::<S, Full, 1, 1, false>(simd, [x.as_ptr()], [x.as_ptr()], k, place) };
     let scale = 1.0 / (square / k as f32 + epsilon).sqrt();
     for ((out, value), weight) in out.iter_mut().zip(x).zip(weight) {
         *out = *value * scale * weight;

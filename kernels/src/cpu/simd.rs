@@ -10,7 +10,7 @@ pub(super) mod x86;
 
 pub(super) use portable::Portable;
 
-use super::stored::Stored;
+use super::{stored::Stored, tile::Place};
 use half::f16;
 use std::sync::OnceLock;
 
@@ -153,7 +153,8 @@ pub(super) trait Simd: Copy {
         stored: [W::Row; C],
         x: [*const f32; R],
         blocks: usize,
-    ) -> [[f32; C]; R];
+        out: Place,
+    );
 
     #[inline(always)]
     fn zero(self) -> Self::Vector {

@@ -36,6 +36,9 @@ pub(super) trait Stored: Copy + 'static {
     /// It must lie in the row.
     unsafe fn element(row: Self::Row, i: usize) -> f32;
 
+    /// Whether unpacking takes many registers.
+    const DEAR: bool = false;
+
     /// Bytes of a block, without its scale.
     const BYTES: usize;
 
@@ -176,7 +179,7 @@ impl Plain for Half {
 #[derive(Clone, Copy)]
 pub(super) struct BlockRow {
     pub(super) quants: *const u8,
-    pub(super) scales: *const f16,
+    pub(super) scales: *const f32,
 }
 
 /// [`BlockFormat::Q8`].
@@ -191,7 +194,7 @@ impl Stored for Q8 {
         // SAFETY: the block lies in the row.
         let (numbers, scale) =
             unsafe { (simd.load_bytes(row.quants.add(b * BLOCK + v * S::LANES)), row.scales.add(b).read()) };
-        simd.multiply(numbers, simd.splat_half(scale))
+        simd.multiply(numbers, simd.splat(scale))
     }
 
     const PADDED: bool = true;
@@ -206,7 +209,7 @@ impl Stored for Q8 {
     unsafe fn element(row: BlockRow, i: usize) -> f32 {
         // SAFETY: the caller's promise.
         unsafe {
-            let scale = row.scales.add(i / BLOCK).read().to_f32();
+            let scale = row.scales.add(i / BLOCK).read();
             f32::from(row.quants.add(i).read().cast_signed()) * scale
         }
     }
@@ -228,12 +231,14 @@ impl Stored for Q4 {
 
     #[inline(always)]
     unsafe fn vector<S: Simd>(simd: S, row: BlockRow, b: usize, v: usize) -> S::Vector {
+        const DEAR: bool = true;
+
         const BYTES: usize = BLOCK / 2;
         let (at, high) = (v * S::LANES % BYTES, v * S::LANES >= BYTES);
         // SAFETY: the block lies in the row.
         let (numbers, scale) =
             unsafe { (simd.load_nibbles(row.quants.add(b * BYTES + at), high), row.scales.add(b).read()) };
-        simd.multiply(numbers, simd.splat_half(scale))
+        simd.multiply(numbers, simd.splat(scale))
     }
 
     const PADDED: bool = true;
@@ -248,12 +253,14 @@ impl Stored for Q4 {
     unsafe fn element(row: BlockRow, i: usize) -> f32 {
         // SAFETY: the caller's promise.
         unsafe {
-            let scale = row.scales.add(i / BLOCK).read().to_f32();
+            let scale = row.scales.add(i / BLOCK).read();
             let byte = row.quants.add(i / BLOCK * (BLOCK / 2) + i % (BLOCK / 2)).read();
             let number = if i % BLOCK < BLOCK / 2 { byte & 15 } else { byte >> 4 };
             (f32::from(number) - 8.0) * scale
         }
     }
+
+    const DEAR: bool = false;
 
     const BYTES: usize = BLOCK / 2;
 
@@ -268,7 +275,7 @@ impl Stored for Q4 {
 pub(super) enum Matrix<'a> {
     F32(&'a [f32]),
     F16(&'a [f16]),
-    Blocks { format: BlockFormat, quants: &'a [u8], scales: &'a [f16] },
+    Blocks { format: BlockFormat, quants: &'a [u8], scales: &'a [f32] },
 }
 
 impl Matrix<'_> {
@@ -277,7 +284,7 @@ impl Matrix<'_> {
         match self {
             Self::F32(_) => 4 * k,
             Self::F16(_) => 2 * k,
-            Self::Blocks { format, .. } => k.div_ceil(BLOCK) * (format.bytes() + 2),
+            Self::Blocks { format, .. } => k.div_ceil(BLOCK) * (format.bytes() + 4),
         }
     }
 
@@ -334,13 +341,13 @@ impl Rows for &[f16] {
 #[derive(Clone, Copy)]
 pub(super) struct BlockRows<'a, W> {
     pub(super) quants: &'a [u8],
-    pub(super) scales: &'a [f16],
+    pub(super) scales: &'a [f32],
     pub(super) form: std::marker::PhantomData<W>,
 }
 
 /// Row `index` where a block has `bytes` bytes.
 #[inline(always)]
-fn block_row(quants: &[u8], scales: &[f16], bytes: usize, index: usize, k: usize) -> BlockRow {
+fn block_row(quants: &[u8], scales: &[f32], bytes: usize, index: usize, k: usize) -> BlockRow {
     let blocks = k.div_ceil(BLOCK);
     let quants = &quants[index * blocks * bytes..(index + 1) * blocks * bytes];
     let scales = &scales[index * blocks..(index + 1) * blocks];

@@ -6,6 +6,13 @@ use super::{
 };
 use crate::BLOCK;
 
+/// Where the products of a tile go: the first row of them, and how far apart rows are.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    pub(super) at: *mut f32,
+    pub(super) stride: usize,
+}
+
 /// Dot products of `C` stored rows with `R` rows of f32, all of `k` numbers, `[R, C]`.
 ///
 /// Lane `l` of every sum takes the elements at `l`, `l + LANES`, ... in order, whatever `C` and `R` are,
@@ -13,18 +20,22 @@ use crate::BLOCK;
 ///
 /// # Safety
 ///
-/// All rows must hold `k` numbers (where blocks are stored, the last one whole).
+/// All rows must hold `k` numbers (where blocks are stored, the last one whole), and `out` must be
+/// writable, `R` rows of `C` values.
 #[inline(always)]
 pub(super) unsafe fn dot<S: Simd, W: Stored, const C: usize, const R: usize, const FAR: bool>(
     simd: S,
     stored: [W::Row; C],
     x: [*const f32; R],
     k: usize,
-) -> [[f32; C]; R] {
+    out: Place,
+) {
     // SAFETY: the caller's promise.
     unsafe {
-        let out = simd.dot_blocks::<W, C, R, FAR>(stored, x, k / BLOCK);
-        if k.is_multiple_of(BLOCK) { out } else { with_rest::<S, W, C, R>(simd, stored, x, k, out) }
+        simd.dot_blocks::<W, C, R, FAR>(stored, x, k / BLOCK, out);
+        if !k.is_multiple_of(BLOCK) {
+            add_rest::<S, W, C, R>(simd, stored, x, k, out);
+        }
     }
 }
 
@@ -34,13 +45,13 @@ pub(super) unsafe fn dot<S: Simd, W: Stored, const C: usize, const R: usize, con
 ///
 /// As [`dot`].
 #[inline(never)]
-unsafe fn with_rest<S: Simd, W: Stored, const C: usize, const R: usize>(
+unsafe fn add_rest<S: Simd, W: Stored, const C: usize, const R: usize>(
     simd: S,
     stored: [W::Row; C],
     x: [*const f32; R],
     k: usize,
-    mut out: [[f32; C]; R],
-) -> [[f32; C]; R] {
+    out: Place,
+) {
     let (blocks, whole) = (k / BLOCK, k / BLOCK * BLOCK);
     let mut rows = [[0.0f32; BLOCK]; R];
     for (row, x) in rows.iter_mut().zip(x) {
@@ -50,9 +61,14 @@ unsafe fn with_rest<S: Simd, W: Stored, const C: usize, const R: usize>(
         }
     }
     let x = rows.each_ref().map(|row| row.as_ptr());
-    let rest = if W::PADDED {
-        // SAFETY: the last block is there as a whole.
-        unsafe { simd.dot_blocks::<W, C, R, false>(stored.map(|row| W::advance(row, blocks)), x, 1) }
+    let mut rest = [[0.0f32; C]; R];
+    let place = Place { at: rest.as_mut_ptr().cast(), stride: C };
+    if W::PADDED {
+        // SAFETY: the last block is there as a whole, and the place is as large as the tile.
+        unsafe {
+            let stored = stored.map(|row| W::advance(row, blocks));
+            simd.dot_blocks::<W, C, R, false>(stored, x, 1, place);
+        }
     } else {
         let mut last = [[0.0f32; BLOCK]; C];
         for (last, row) in last.iter_mut().zip(stored) {
@@ -61,13 +77,16 @@ unsafe fn with_rest<S: Simd, W: Stored, const C: usize, const R: usize>(
                 *value = unsafe { W::element(row, whole + i) };
             }
         }
-        // SAFETY: the arrays are as long as a block.
-        unsafe { simd.dot_blocks::<Full, C, R, false>(last.each_ref().map(|row| row.as_ptr()), x, 1) }
-    };
-    for (out, rest) in out.iter_mut().flatten().zip(rest.into_iter().flatten()) {
-        *out += rest;
+        let stored = last.each_ref().map(|row| row.as_ptr());
+        // SAFETY: the arrays are as long as a block, and the place is as large as the tile.
+        unsafe { simd.dot_blocks::<Full, C, R, false>(stored, x, 1, place) };
     }
-    out
+    for (r, rest) in rest.iter().enumerate() {
+        for (c, rest) in rest.iter().enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe { *out.at.add(r * out.stride + c) += rest };
+        }
+    }
 }
 
 /// Dot products over whole blocks; see [`dot`]. Called through [`Simd::dot_blocks`]. `FAR` says that the
@@ -75,16 +94,18 @@ unsafe fn with_rest<S: Simd, W: Stored, const C: usize, const R: usize>(
 ///
 /// # Safety
 ///
-/// All rows must hold as many blocks.
+/// All rows must hold as many blocks, and as [`dot`].
 #[inline(always)]
 pub(super) unsafe fn dot_blocks_of<S: Simd, W: Stored, const C: usize, const R: usize, const FAR: bool>(
     simd: S,
     stored: [W::Row; C],
     x: [*const f32; R],
     blocks: usize,
-) -> [[f32; C]; R] {
+    out: Place,
+) {
     // Loops and no closures: the instructions are inlined only into functions compiled for them, and a
     // closure is a function of its own.
+    const { assert!(C <= 6, "sums are written for up to six columns") };
     let mut acc = [[simd.zero(); R]; C];
     for b in 0..blocks {
         if FAR {
@@ -112,22 +133,29 @@ pub(super) unsafe fn dot_blocks_of<S: Simd, W: Stored, const C: usize, const R: 
             v += 1;
         }
     }
-    let mut out = [[0.0; C]; R];
     for r in 0..R {
         let [a, b, c, d] = [0, 1, 2, 3].map(|c| c.min(C - 1));
         let sums = simd.sums([acc[a][r], acc[b][r], acc[c][r], acc[d][r]]);
         for c in 0..C.min(4) {
-            out[r][c] = sums[c];
+            // SAFETY: the caller's promise.
+            unsafe { out.at.add(r * out.stride + c).write(sums[c]) };
         }
-        if C > 4 {
-            let [a, b, c, d] = [4, 5, 6, 7].map(|c| c.min(C - 1));
-            let sums = simd.sums([acc[a][r], acc[b][r], acc[c][r], acc[d][r]]);
-            for c in 4..C {
-                out[r][c] = sums[c - 4];
+    }
+    if C > 4 {
+        // Two columns are left: those of two rows at a time.
+        for pair in 0..R.div_ceil(2) {
+            let (r, next) = (2 * pair, (2 * pair + 1).min(R - 1));
+            let (a, b) = (C.min(5) - 1, C.min(6) - 1);
+            let sums = simd.sums([acc[a][r], acc[b][r], acc[a][next], acc[b][next]]);
+            // SAFETY: the caller's promise.
+            unsafe {
+                out.at.add(r * out.stride + a).write(sums[0]);
+                out.at.add(r * out.stride + b).write(sums[1]);
+                out.at.add(next * out.stride + a).write(sums[2]);
+                out.at.add(next * out.stride + b).write(sums[3]);
             }
         }
     }
-    out
 }
 
 #[cfg(test)]
@@ -144,8 +172,11 @@ mod tests {
         let (k, mut out) = (x[0].len(), Vec::new());
         for group in w.chunks_exact(3) {
             let (w, x) = ([0, 1, 2].map(|c| group[c].as_ptr()), [0, 1].map(|r| x[r].as_ptr()));
-            // SAFETY: all rows have `k` numbers.
-            let [first, second] = unsafe { dot::<S, Full, 3, 2, true>(simd, w, x, k) };
+            let mut tile = [[0.0f32; 3]; 2];
+            let place = Place { at: tile.as_mut_ptr().cast(), stride: 3 };
+            // SAFETY: all rows have `k` numbers, and the place is as large as the tile.
+            unsafe { dot::<S, Full, 3, 2, true>(simd, w, x, k, place) };
+            let [first, second] = tile;
             out.extend(first.into_iter().zip(second).flat_map(|(a, b)| [a.to_bits(), b.to_bits()]));
         }
         out
@@ -155,11 +186,14 @@ mod tests {
         let mut out = Vec::new();
         for w in w {
             for x in &x[..2] {
-                // SAFETY: all rows have as many numbers.
-                out.push(unsafe { dot::<S, Full, 1, 1, false>(simd, [w.as_ptr()], [x.as_ptr()], x.len()) });
+                let mut product = 0.0f32;
+                let place = Place { at: &raw mut product, stride: 1 };
+                // SAFETY: all rows have as many numbers, and the place is one number.
+                unsafe { dot::<S, Full, 1, 1, false>(simd, [w.as_ptr()], [x.as_ptr()], x.len(), place) };
+                out.push(product.to_bits());
             }
         }
-        out.iter().map(|[[value]]| value.to_bits()).collect()
+        out
     }
 
     simd_dispatch! {

@@ -1,7 +1,10 @@
 //! Plain arrays: what the compiler makes of them.
 
 use super::{
-    super::{stored::Stored, tile::dot_blocks_of},
+    super::{
+        stored::Stored,
+        tile::{Place, dot_blocks_of},
+    },
     Simd,
 };
 use half::f16;
@@ -129,9 +132,10 @@ impl Simd for Portable {
         stored: [W::Row; C],
         x: [*const f32; R],
         blocks: usize,
-    ) -> [[f32; C]; R] {
+        out: Place,
+    ) {
         // SAFETY: the caller's promise.
-        unsafe { dot_blocks_of::<Self, W, C, R, FAR>(self, stored, x, blocks) }
+        unsafe { dot_blocks_of::<Self, W, C, R, FAR>(self, stored, x, blocks, out) }
     }
 
     #[inline(always)]

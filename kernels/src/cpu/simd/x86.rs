@@ -1,7 +1,10 @@
 //! The instruction sets of x86-64.
 
 use super::{
-    super::{stored::Stored, tile::dot_blocks_of},
+    super::{
+        stored::Stored,
+        tile::{Place, dot_blocks_of},
+    },
     Simd,
 };
 use half::f16;
@@ -271,7 +274,8 @@ macro_rules! x86_simd {
                 stored: [W::Row; C],
                 x: [*const f32; R],
                 blocks: usize,
-            ) -> [[f32; C]; R] {
+        out: Place,
+            ) {
                 /// # Safety
                 ///
                 /// The machine must have the instructions, and as [`dot_blocks_of`].
@@ -282,12 +286,13 @@ macro_rules! x86_simd {
                     stored: [W::Row; C],
                     x: [*const f32; R],
                     blocks: usize,
-                ) -> [[f32; C]; R] {
+        out: Place,
+                ) {
                     // SAFETY: the caller's promise.
-                    unsafe { dot_blocks_of::<$name, W, C, R, FAR>(simd, stored, x, blocks) }
+                    unsafe { dot_blocks_of::<$name, W, C, R, FAR>(simd, stored, x, blocks, out) }
                 }
                 // SAFETY: as in `splat`, and the caller's promise.
-                unsafe { compiled::<W, C, R, FAR>(self, stored, x, blocks) }
+                unsafe { compiled::<W, C, R, FAR>(self, stored, x, blocks, out) }
             }
 
             #[inline(always)]
