@@ -5,7 +5,7 @@
 //! with, on any machine, without a download.
 
 use drafthorse_model::{
-    EmbeddedModel, LoadedDevice, ModelConfig, ModelError, Tokenizer, Transformer, WeightType,
+    EmbeddedModel, LoadOptions, LoadedDevice, ModelConfig, ModelError, Tokenizer, Transformer,
 };
 use std::sync::Arc;
 
@@ -30,8 +30,11 @@ const DRAFTER: EmbeddedModel = EmbeddedModel {
 /// # Errors
 ///
 /// The device fails.
-pub fn expert(device: &LoadedDevice, weights: WeightType) -> Result<Arc<Transformer>, ModelError> {
-    Transformer::embedded(&EXPERT, device, weights).map(Arc::new)
+pub fn expert(
+    device: &LoadedDevice,
+    options: impl Into<LoadOptions>,
+) -> Result<Arc<Transformer>, ModelError> {
+    Transformer::embedded(&EXPERT, device, options).map(Arc::new)
 }
 
 /// The drafter: 0.9 M parameters.
@@ -39,8 +42,11 @@ pub fn expert(device: &LoadedDevice, weights: WeightType) -> Result<Arc<Transfor
 /// # Errors
 ///
 /// The device fails.
-pub fn drafter(device: &LoadedDevice, weights: WeightType) -> Result<Arc<Transformer>, ModelError> {
-    Transformer::embedded(&DRAFTER, device, weights).map(Arc::new)
+pub fn drafter(
+    device: &LoadedDevice,
+    options: impl Into<LoadOptions>,
+) -> Result<Arc<Transformer>, ModelError> {
+    Transformer::embedded(&DRAFTER, device, options).map(Arc::new)
 }
 
 /// Configuration and tokenizer of the expert, without its weights.

@@ -6,7 +6,7 @@ mod drafter;
 pub use drafter::SyntheticDrafter;
 
 use drafthorse_logits::TokenId;
-use drafthorse_model::{LoadedDevice, ModelError, Transformer, WeightType};
+use drafthorse_model::{LoadOptions, LoadedDevice, ModelError, Transformer};
 use std::sync::Arc;
 
 /// What the model is called on the command line.
@@ -25,8 +25,11 @@ const CONFIG: &str = r#"{
 /// # Errors
 ///
 /// The device fails.
-pub fn bench_134m(device: &LoadedDevice, weights: WeightType) -> Result<Arc<Transformer>, ModelError> {
-    Transformer::generated(BENCH_134M, CONFIG, 134, device, weights).map(Arc::new)
+pub fn bench_134m(
+    device: &LoadedDevice,
+    options: impl Into<LoadOptions>,
+) -> Result<Arc<Transformer>, ModelError> {
+    Transformer::generated(BENCH_134M, CONFIG, 134, device, options).map(Arc::new)
 }
 
 /// Random tokens below `vocab`, the same for the same seed: a prompt for models without a tokenizer.

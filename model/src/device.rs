@@ -184,6 +184,24 @@ pub fn adapters() -> Vec<Adapter> {
     gpu::adapters()
 }
 
+/// Sets how many processors the CPU device computes with, in the whole program; results do not depend on it.
+///
+/// # Errors
+///
+/// None at all, or the CPU is not in this build.
+pub fn set_threads(count: usize) -> Result<(), ModelError> {
+    if count == 0 {
+        return Err(error("cpu", "cannot compute with 0 threads; give at least 1"));
+    }
+    #[cfg(feature = "cpu")]
+    {
+        drafthorse_kernels::set_threads(count);
+        Ok(())
+    }
+    #[cfg(not(feature = "cpu"))]
+    Err(error("cpu", "is not in this build; build with the feature `cpu`"))
+}
+
 /// What `auto` means on this machine; looking for GPUs takes a while and is done once.
 fn automatic() -> DeviceChoice {
     static CHOICE: OnceLock<DeviceChoice> = OnceLock::new();

@@ -2,7 +2,11 @@
 
 use super::bench::setting::Synthetic;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use drafthorse::{DeviceChoice, SamplingOptions, TokenId, WeightType, verifier};
+use drafthorse::{
+    DeviceChoice, SamplingOptions, TokenId, WeightType,
+    model::{CacheType, LoadOptions},
+    verifier,
+};
 use std::path::PathBuf;
 
 /// Makes language models generate faster: a drafter proposes tokens, an expert verifies them in one pass.
@@ -73,9 +77,19 @@ pub(crate) struct PartArgs {
     /// The drafter's device, where it is another one
     #[arg(long, value_name = "DEVICE", alias = "device-draft", help_heading = "Models")]
     pub(crate) draft_device: Option<DeviceChoice>,
-    /// Type in which weights are held, whatever the checkpoint's (bf16 too)
-    #[arg(long, value_enum, default_value = "f32", help_heading = "Models")]
-    pub(crate) dtype: Dtype,
+    /// Type in which weights are held, whatever the checkpoint's (bf16 too): fewer bits are read faster.
+    /// q8 and q4 are blocks of 32 with a scale (as `Q8_0` and `Q4_0`)
+    #[arg(long, visible_alias = "dtype", value_enum, default_value = "f32", help_heading = "Models")]
+    pub(crate) weights: Weights,
+    /// The drafter's type of weights, where it is another one
+    #[arg(long, value_enum, value_name = "WEIGHTS", help_heading = "Models")]
+    pub(crate) draft_weights: Option<Weights>,
+    /// Type in which keys and values of earlier tokens are held
+    #[arg(long, value_enum, default_value = "f32", alias = "kv-cache-dtype", help_heading = "Models")]
+    pub(crate) cache_type: Cache,
+    /// Processors to compute with; without it, all. Results do not depend on it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = "Models")]
+    pub(crate) threads: Option<u16>,
     /// Shortest suffix the n-gram drafter looks for
     #[arg(long, value_name = "N", default_value_t = 2, help_heading = "Models")]
     pub(crate) ngram_min: usize,
@@ -93,17 +107,46 @@ fn rule_name() -> clap::builder::PossibleValuesParser {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-pub(crate) enum Dtype {
+pub(crate) enum Weights {
+    F32,
+    F16,
+    #[value(alias = "q8_0")]
+    Q8,
+    #[value(alias = "q4_0")]
+    Q4,
+}
+
+impl From<Weights> for WeightType {
+    fn from(weights: Weights) -> Self {
+        match weights {
+            Weights::F32 => Self::F32,
+            Weights::F16 => Self::F16,
+            Weights::Q8 => Self::Q8,
+            Weights::Q4 => Self::Q4,
+        }
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Cache {
     F32,
     F16,
 }
 
-impl From<Dtype> for WeightType {
-    fn from(dtype: Dtype) -> Self {
-        match dtype {
-            Dtype::F32 => Self::F32,
-            Dtype::F16 => Self::F16,
+impl From<Cache> for CacheType {
+    fn from(cache: Cache) -> Self {
+        match cache {
+            Cache::F32 => Self::F32,
+            Cache::F16 => Self::F16,
         }
+    }
+}
+
+impl PartArgs {
+    /// How the expert is held, or the drafter.
+    pub(crate) fn load_options(&self, drafter: bool) -> LoadOptions {
+        let weights = if drafter { self.draft_weights.unwrap_or(self.weights) } else { self.weights };
+        LoadOptions { weights: weights.into(), cache: self.cache_type.into() }
     }
 }
 

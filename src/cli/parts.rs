@@ -3,7 +3,10 @@
 use super::{args::PartArgs, failure::Failure, interrupt::Interrupt};
 use drafthorse::{
     Drafter, Engine, ModelDrafter, NgramDrafter, NoDrafter, SessionOptions, Stats, TokenId, Transformer,
-    WeightType, demo, model::LoadedDevice, open_device, synthetic, verifier::rule,
+    demo,
+    model::{LoadOptions, LoadedDevice, set_threads},
+    open_device, synthetic,
+    verifier::rule,
 };
 use std::{path::Path, sync::Arc};
 
@@ -50,8 +53,11 @@ impl DrafterPart {
 
 /// Opens the expert.
 pub(crate) fn expert(args: &PartArgs) -> Result<Arc<Transformer>, Failure> {
+    if let Some(threads) = args.threads {
+        set_threads(threads.into())?;
+    }
     let device = open_device(args.device)?;
-    model(&args.expert, &device, args.dtype.into(), demo::expert)
+    model(&args.expert, &device, args.load_options(false), |device, options| demo::expert(device, options))
 }
 
 /// Opens a drafter: a folder, `demo`, `ngram` or `none`.
@@ -66,7 +72,8 @@ pub(crate) fn drafter(name: &str, args: &PartArgs) -> Result<DrafterPart, Failur
         }
         _ => {
             let device = open_device(args.draft_device.unwrap_or(args.device))?;
-            let model = model(name, &device, args.dtype.into(), demo::drafter)?;
+            let options = args.load_options(true);
+            let model = model(name, &device, options, |device, options| demo::drafter(device, options))?;
             Ok(DrafterPart::Model { name: name.to_owned(), model })
         }
     }
@@ -77,21 +84,21 @@ pub(crate) fn default_drafter(args: &PartArgs) -> &'static str {
     if args.expert == "demo" { "demo" } else { "ngram" }
 }
 
-type OpenDemo = fn(&LoadedDevice, WeightType) -> Result<Arc<Transformer>, drafthorse::ModelError>;
+type OpenDemo = fn(&LoadedDevice, LoadOptions) -> Result<Arc<Transformer>, drafthorse::ModelError>;
 
 fn model(
     name: &str,
     device: &LoadedDevice,
-    weights: WeightType,
+    options: LoadOptions,
     demo: OpenDemo,
 ) -> Result<Arc<Transformer>, Failure> {
     if name == "demo" {
-        return Ok(demo(device, weights)?);
+        return Ok(demo(device, options)?);
     }
     if name == synthetic::BENCH_134M {
-        return Ok(synthetic::bench_134m(device, weights)?);
+        return Ok(synthetic::bench_134m(device, options)?);
     }
-    Ok(Arc::new(Transformer::open(folder(name)?, device, weights)?))
+    Ok(Arc::new(Transformer::open(folder(name)?, device, options)?))
 }
 
 /// The folder of this name.

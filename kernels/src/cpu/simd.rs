@@ -80,9 +80,6 @@ pub(super) trait Simd: Copy {
     /// The same value in every lane.
     fn splat(self, value: f32) -> Self::Vector;
 
-    /// The same value in every lane, widened.
-    fn splat_half(self, value: f16) -> Self::Vector;
-
     /// `LANES` values from `at` on.
     ///
     /// # Safety

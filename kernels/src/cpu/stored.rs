@@ -231,8 +231,6 @@ impl Stored for Q4 {
 
     #[inline(always)]
     unsafe fn vector<S: Simd>(simd: S, row: BlockRow, b: usize, v: usize) -> S::Vector {
-        const DEAR: bool = true;
-
         const BYTES: usize = BLOCK / 2;
         let (at, high) = (v * S::LANES % BYTES, v * S::LANES >= BYTES);
         // SAFETY: the block lies in the row.
@@ -260,7 +258,7 @@ impl Stored for Q4 {
         }
     }
 
-    const DEAR: bool = false;
+    const DEAR: bool = true;
 
     const BYTES: usize = BLOCK / 2;
 

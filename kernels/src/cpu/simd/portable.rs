@@ -51,11 +51,6 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    fn splat_half(self, value: f16) -> Vector {
-        [value.to_f32(); LANES]
-    }
-
-    #[inline(always)]
     unsafe fn load(self, at: *const f32) -> Vector {
         // SAFETY: the caller's promise.
         unsafe { read(at) }

@@ -161,7 +161,7 @@ macro_rules! x86_simd {
         $(#[$doc:meta])* $name:ident, $features:literal, $vector:ty, $lanes:literal, $many:literal,
         splat $splat:ident, load $load:ident, store $store:ident,
         fma $fma:ident, add $add:ident, mul $mul:ident, div $div:ident, max $max:ident, min $min:ident,
-        quarter $quarter:ident, half $load_half:ident $widen:ident $splat_half:ident,
+        quarter $quarter:ident, half $load_half:ident $widen:ident,
         bytes $bytes:ident, nibbles $nibbles:ident, power $power:ident, keep $keep:ident $(,)?
     ) => {
         $(#[$doc])*
@@ -182,12 +182,6 @@ macro_rules! x86_simd {
             fn splat(self, value: f32) -> $vector {
                 // SAFETY: `self` proves that the machine has the instruction; so in all that follow.
                 unsafe { $splat(value) }
-            }
-
-            #[inline(always)]
-            fn splat_half(self, value: f16) -> $vector {
-                // SAFETY: as in `splat`.
-                unsafe { $widen($splat_half(value.to_bits().cast_signed())) }
             }
 
             #[inline(always)]
@@ -310,7 +304,7 @@ x86_simd! {
     splat _mm512_set1_ps, load _mm512_loadu_ps, store _mm512_storeu_ps,
     fma _mm512_fmadd_ps, add _mm512_add_ps, mul _mm512_mul_ps, div _mm512_div_ps,
     max _mm512_max_ps, min _mm512_min_ps,
-    quarter quarter512, half _mm256_loadu_si256 _mm512_cvtph_ps _mm256_set1_epi16,
+    quarter quarter512, half _mm256_loadu_si256 _mm512_cvtph_ps,
     bytes bytes512, nibbles nibbles512, power power512, keep keep512,
 }
 x86_simd! {
@@ -319,6 +313,6 @@ x86_simd! {
     splat _mm256_set1_ps, load _mm256_loadu_ps, store _mm256_storeu_ps,
     fma _mm256_fmadd_ps, add _mm256_add_ps, mul _mm256_mul_ps, div _mm256_div_ps,
     max _mm256_max_ps, min _mm256_min_ps,
-    quarter quarter256, half _mm_loadu_si128 _mm256_cvtph_ps _mm_set1_epi16,
+    quarter quarter256, half _mm_loadu_si128 _mm256_cvtph_ps,
     bytes bytes256, nibbles nibbles256, power power256, keep keep256,
 }
