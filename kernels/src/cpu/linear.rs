@@ -140,7 +140,7 @@ fn few<S: Simd, W: Rows>(
     };
     let passes = factors.m.div_ceil(most);
     let count = factors.m.div_ceil(passes);
-    let shape = Shape::of::<S, W>(count);
+    let shape = Shape::of::<S, W>(count, factors.k);
     let width = shape.width();
     let mut column = columns.start;
     while column + width <= columns.end {
@@ -168,6 +168,9 @@ fn few<S: Simd, W: Rows>(
     }
 }
 
+/// From this length on two rows are stream enough; shorter ones are over before adding up is paid for.
+const LONG: usize = 512;
+
 /// The tiles of a product of few rows.
 #[derive(Clone, Copy)]
 enum Shape {
@@ -182,9 +185,9 @@ enum Shape {
 impl Shape {
     /// For passes of `count` rows: as many sums as there are registers, less what unpacking takes.
     #[inline(always)]
-    fn of<S: Simd, W: Rows>(count: usize) -> Self {
+    fn of<S: Simd, W: Rows>(count: usize, k: usize) -> Self {
         match count {
-            1 if !W::Form::PADDED => Self::Stream,
+            1 if !W::Form::PADDED && k >= LONG => Self::Stream,
             _ if !S::MANY_REGISTERS => Self::Small,
             ..=4 => Self::Wide,
             _ if W::Form::DEAR => Self::Narrow,
