@@ -6,8 +6,10 @@
 //!
 //! Times depend on the machine and on what else it does: compare figures of one run only.
 
+mod kernels;
 mod machine;
 
+use criterion::Criterion;
 use drafthorse::{
     DeviceChoice, ModelError, TokenId, Transformer, WeightType,
     cost::CostMeter,
@@ -35,30 +37,18 @@ const TIME: Duration = Duration::from_secs(20);
 fn main() -> Result<(), ModelError> {
     // Without `--bench` (as a test) everything runs, but briefly.
     let earnest = std::env::args().any(|argument| argument == "--bench");
-    // Single kernels, of which forwards are made, are for criterion: here, before the table.
+    kernels::bench(&mut Criterion::default().configure_from_args());
     forwards(if earnest { SWEEPS } else { 1 })
 }
 
 fn forwards(sweeps: usize) -> Result<(), ModelError> {
-    let limits = Limits::measure(sweeps, None);
     let device = open_device(DeviceChoice::Cpu)?;
-    let mut measured = Vec::new();
+    println!("\n{device}; bench-134m after {LENGTH} tokens\n");
     for weights in WeightType::ALL {
-        measured.push((weights, Forwards::measure(&device, weights, sweeps)?));
-    }
-    // What else the machine does may have hidden the limits the first time.
-    let limits = Limits::measure(sweeps, Some(&limits));
-    println!(
-        "\n{device}, {} threads: reads {:.1} GB/s, {:.0} GFLOP/s of f32 multiply-adds\n",
-        limits.threads,
-        limits.bandwidth / 1e9,
-        limits.peak / 1e9
-    );
-    for (weights, forwards) in measured {
-        forwards.print(weights, &limits);
+        Forwards::measure(&device, weights, sweeps)?.print(weights);
     }
     println!(
-        "bench-134m after {LENGTH} tokens; c(m) = time of m rows / of 1 row; GB/s of weights read and GFLOP/s of the linear\nlayers, and their shares of what the machine does at most, measured in the same run"
+        "c(m) = time of m rows / of 1 row; GB/s of weights read and GFLOP/s of the linear layers, and their shares of\nwhat the machine does at most, measured in turn with them"
     );
     Ok(())
 }
@@ -69,6 +59,7 @@ struct Forwards {
     by_rows: Vec<(usize, Duration)>,
     prompt: Duration,
     sweeps: usize,
+    limits: Limits,
 }
 
 impl Forwards {
@@ -79,18 +70,29 @@ impl Forwards {
         let mut meter =
             CostMeter::new(Box::new(CachedModel::new(model.clone())), Vec::new(), LENGTH, 1..=ROWS);
         let (start, mut best) = (Instant::now(), Duration::MAX);
+        let mut limits = Limits::measure(1, None);
         while meter.sweeps() < sweeps && (meter.sweeps() < 3 || start.elapsed() < TIME) {
             meter.sweep()?;
             best = best.min(read(&model, &prompt)?);
+            // What else the machine does changes from second to second, and what it leaves us with it.
+            limits = Limits::measure(1, Some(&limits));
         }
-        Ok(Self { config, by_rows: meter.forwards(), prompt: best, sweeps: meter.sweeps() })
+        Ok(Self { config, by_rows: meter.forwards(), prompt: best, sweeps: meter.sweeps(), limits })
     }
 
-    fn print(&self, weights: WeightType, limits: &Limits) {
+    fn print(&self, weights: WeightType) {
+        let limits = &self.limits;
         let (layers, head) = (layer_weights(&self.config), head_weights(&self.config));
         let one = self.by_rows.first().map_or(0.0, |(_, time)| time.as_secs_f64());
         let bytes = (layers * weights.bits() + head * weights.of_head().bits()) / 8.0;
-        println!("weights in {}, best of {}\n", weights.name(), self.sweeps);
+        println!(
+            "weights in {}, best of {}; {} threads: reads {:.1} GB/s, {:.0} GFLOP/s of f32 multiply-adds\n",
+            weights.name(),
+            self.sweeps,
+            limits.threads,
+            limits.bandwidth / 1e9,
+            limits.peak / 1e9
+        );
         println!("{:>6} {:>9} {:>6} {:>7} {:>8} {:>9} {:>8}", "m", "ms", "c(m)", "GB/s", "", "GFLOP/s", "");
         let row = |label: &str, time: Duration, multiplied: f64| {
             let seconds = time.as_secs_f64();
