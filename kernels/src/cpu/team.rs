@@ -243,7 +243,7 @@ mod tests {
                                 sum.fetch_add(unit * 3 + inner, Ordering::Relaxed);
                             });
                         });
-                        assert_eq!(sum.load(Ordering::Relaxed), (0..15).sum());
+                        assert_eq!(sum.load(Ordering::Relaxed), (0..15usize).sum::<usize>());
                     }
                 });
             }

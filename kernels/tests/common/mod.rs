@@ -1,12 +1,87 @@
-//! Operations with their inputs on the host, so that any rows of them can be computed on any device.
+//! What several tests need: numbers that look random, weights in every form, comparisons.
+#![allow(dead_code, reason = "each test uses a part")]
 
-use burn::tensor::{DType, Device, Tensor, TensorData, f16};
-use drafthorse_kernels::{AttentionShape, attention, linear, portable, rms_norm, rope, silu_mul};
+#[cfg(feature = "gpu")]
+pub(crate) mod gpu;
+pub(crate) mod operation;
+pub(crate) mod rows;
+
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use drafthorse_kernels::{BlockFormat, Weight, portable};
 use std::ops::Range;
+
+/// Numbers that look random, the same in every run.
+pub(crate) struct Noise(pub(crate) u64);
+
+impl Noise {
+    /// Uniform in `[0, 1)`.
+    pub(crate) fn uniform(&mut self) -> f32 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 40) as f32 / (1u64 << 24) as f32
+    }
+
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        (self.uniform() * end as f32) as usize
+    }
+
+    /// `count` numbers between -1 and 1.
+    pub(crate) fn values(&mut self, count: usize) -> Vec<f32> {
+        (0..count).map(|_| 2.0 * self.uniform() - 1.0).collect()
+    }
+
+    /// The same values on both devices.
+    pub(crate) fn matrix(&mut self, rows: usize, columns: usize) -> Matrix {
+        Matrix { values: self.values(rows * columns), columns }
+    }
+}
+
+/// A matrix on the host.
+#[derive(Clone, Debug)]
+pub(crate) struct Matrix {
+    pub(crate) values: Vec<f32>,
+    pub(crate) columns: usize,
+}
+
+impl Matrix {
+    pub(crate) fn new(values: Values, seed: u64, [rows, columns]: [usize; 2]) -> Self {
+        Self { values: values.make(seed, rows * columns), columns }
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.values.len() / self.columns
+    }
+
+    pub(crate) fn part(&self, rows: Range<usize>) -> Self {
+        Self { values: self.values[rows.start * self.columns..rows.end * self.columns].to_vec(), ..*self }
+    }
+
+    pub(crate) fn largest(&self) -> f32 {
+        self.values.iter().fold(0.0, |largest, value| largest.max(value.abs()))
+    }
+
+    pub(crate) fn on(&self, device: &Device) -> Tensor<2> {
+        self.typed(device, DType::F32)
+    }
+
+    pub(crate) fn typed(&self, device: &Device, dtype: DType) -> Tensor<2> {
+        let rows = self.values.len() / self.columns;
+        Tensor::from_data(TensorData::new(self.values.clone(), [rows, self.columns]), (device, dtype))
+    }
+
+    /// All values as a vector.
+    pub(crate) fn row(&self, device: &Device) -> Tensor<1> {
+        let count = self.values.len();
+        Tensor::from_data(TensorData::new(self.values.clone(), [count]), device)
+    }
+
+    pub(crate) fn abs(&self) -> Self {
+        Self { values: self.values.iter().map(|x| x.abs()).collect(), columns: self.columns }
+    }
+}
 
 /// What values look like.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Kind {
+pub(crate) enum Values {
     Zeros,
     /// Between -1 and 1.
     Small,
@@ -16,262 +91,96 @@ pub(crate) enum Kind {
     Mixed,
 }
 
-/// `count` values that follow from a seed.
-pub(crate) fn values(kind: Kind, seed: u64, count: usize) -> Vec<f32> {
-    let mut state = seed;
-    // The generator SplitMix64.
-    let mut next = || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    };
-    (0..count)
-        .map(|_| {
-            let bits = next();
-            let unit = (bits >> 40) as f32 / (1u64 << 23) as f32 - 1.0;
-            match kind {
-                Kind::Zeros => 0.0,
-                Kind::Small => unit,
-                Kind::Large => unit * 1e4,
-                Kind::Mixed => [0.0, 1.0, -1.0, unit, unit * 1e4, unit * 1e-3][bits as usize % 6],
+impl Values {
+    /// `count` values that follow from a seed.
+    pub(crate) fn make(self, seed: u64, count: usize) -> Vec<f32> {
+        let mut noise = Noise(seed);
+        let mut value = || {
+            let unit = 2.0 * noise.uniform() - 1.0;
+            match self {
+                Self::Zeros => 0.0,
+                Self::Small => unit,
+                Self::Large => unit * 1e4,
+                Self::Mixed => [0.0, 1.0, -1.0, unit, unit * 1e4, unit * 1e-3][noise.below(6)],
             }
-        })
-        .collect()
-}
-
-/// A matrix on the host.
-#[derive(Clone, Debug)]
-pub(crate) struct Matrix {
-    pub(crate) data: Vec<f32>,
-    pub(crate) columns: usize,
-}
-
-impl Matrix {
-    pub(crate) fn new(kind: Kind, seed: u64, [rows, columns]: [usize; 2]) -> Self {
-        Self { data: values(kind, seed, rows * columns), columns }
-    }
-
-    pub(crate) fn rows(&self) -> usize {
-        self.data.len() / self.columns
-    }
-
-    pub(crate) fn part(&self, rows: Range<usize>) -> Self {
-        Self { data: self.data[rows.start * self.columns..rows.end * self.columns].to_vec(), ..*self }
-    }
-
-    pub(crate) fn on(&self, device: &Device) -> Tensor<2> {
-        let data = TensorData::new(self.data.clone(), [self.rows(), self.columns]);
-        Tensor::from_data(data, (device, DType::F32))
-    }
-
-    pub(crate) fn vector_on(&self, device: &Device) -> Tensor<1> {
-        Tensor::from_data(TensorData::new(self.data.clone(), [self.data.len()]), (device, DType::F32))
-    }
-
-    pub(crate) fn largest(&self) -> f32 {
-        self.data.iter().fold(0.0, |largest, value| largest.max(value.abs()))
-    }
-}
-
-pub(crate) fn host(tensor: Tensor<2>) -> Vec<f32> {
-    tensor.try_into_vec_as().unwrap()
-}
-
-/// One call of an operation whose rows can be computed alone.
-pub(crate) trait Operation: Sync {
-    /// The input whose rows are those of the result.
-    fn input(&mut self) -> &mut Matrix;
-    /// The given rows of the result.
-    fn rows(&self, rows: Range<usize>, device: &Device) -> Vec<f32>;
-    fn portable(&self) -> Vec<f32>;
-    /// How far each value may be off; follows from the sums of absolute values that rounding acts on.
-    fn tolerance(&self) -> Vec<f32>;
-}
-
-#[derive(Debug)]
-pub(crate) struct Linear {
-    pub(crate) x: Matrix,
-    pub(crate) weight: Matrix,
-    pub(crate) bias: Option<Matrix>,
-    pub(crate) half: bool,
-}
-
-impl Linear {
-    pub(crate) fn new([m, k, n]: [usize; 3], [x, w]: [Kind; 2], bias: bool, half: bool, seed: u64) -> Self {
-        let mut weight = Matrix::new(w, seed ^ 1, [n, k]);
-        if half {
-            weight.data.iter_mut().for_each(|w| *w = f16::from_f32(*w).to_f32());
-        }
-        let bias = bias.then(|| Matrix::new(x, seed ^ 2, [1, n]));
-        Self { x: Matrix::new(x, seed, [m, k]), weight, bias, half }
-    }
-
-    /// What each product is made of, without the signs.
-    pub(crate) fn absolute(&self) -> Vec<f32> {
-        let device = Device::flex();
-        let bias = self.bias.as_ref().map(|bias| bias.vector_on(&device).abs());
-        host(portable::linear(self.x.on(&device).abs(), &self.weight.on(&device).abs(), bias.as_ref()))
-    }
-}
-
-impl Operation for Linear {
-    fn input(&mut self) -> &mut Matrix {
-        &mut self.x
-    }
-
-    fn rows(&self, rows: Range<usize>, device: &Device) -> Vec<f32> {
-        let weight = self.weight.on(device);
-        let weight = if self.half { weight.cast(DType::F16) } else { weight };
-        let bias = self.bias.as_ref().map(|bias| bias.vector_on(device));
-        host(linear(self.x.part(rows).on(device), &weight, bias.as_ref()))
-    }
-
-    /// With the weights as f32, also where they are held as f16: ours widens the weights, the stock
-    /// operation would round x.
-    fn portable(&self) -> Vec<f32> {
-        let device = Device::flex();
-        let bias = self.bias.as_ref().map(|bias| bias.vector_on(&device));
-        host(portable::linear(self.x.on(&device), &self.weight.on(&device), bias.as_ref()))
-    }
-
-    fn tolerance(&self) -> Vec<f32> {
-        self.absolute().iter().map(|sum| sum * 1e-5).collect()
-    }
-}
-
-#[derive(Debug)]
-pub(crate) struct Norm {
-    pub(crate) x: Matrix,
-    pub(crate) weight: Matrix,
-    pub(crate) epsilon: f64,
-}
-
-impl Norm {
-    pub(crate) fn new(shape: [usize; 2], [x, w]: [Kind; 2], epsilon: f64, seed: u64) -> Self {
-        Self { x: Matrix::new(x, seed, shape), weight: Matrix::new(w, seed ^ 1, [1, shape[1]]), epsilon }
-    }
-}
-
-impl Operation for Norm {
-    fn input(&mut self) -> &mut Matrix {
-        &mut self.x
-    }
-
-    fn rows(&self, rows: Range<usize>, device: &Device) -> Vec<f32> {
-        host(rms_norm(self.x.part(rows).on(device), &self.weight.vector_on(device), self.epsilon))
-    }
-
-    fn portable(&self) -> Vec<f32> {
-        let device = Device::flex();
-        host(portable::rms_norm(self.x.on(&device), &self.weight.vector_on(&device), self.epsilon))
-    }
-
-    fn tolerance(&self) -> Vec<f32> {
-        self.portable().iter().map(|value| value.abs() * 1e-5 + 1e-30).collect()
-    }
-}
-
-#[derive(Debug)]
-pub(crate) struct Gate(pub(crate) Matrix);
-
-impl Operation for Gate {
-    fn input(&mut self) -> &mut Matrix {
-        &mut self.0
-    }
-
-    fn rows(&self, rows: Range<usize>, device: &Device) -> Vec<f32> {
-        host(silu_mul(self.0.part(rows).on(device)))
-    }
-
-    fn portable(&self) -> Vec<f32> {
-        host(portable::silu_mul(self.0.on(&Device::flex())))
-    }
-
-    fn tolerance(&self) -> Vec<f32> {
-        self.portable().iter().map(|value| value.abs() * 1e-5 + 1e-6).collect()
-    }
-}
-
-#[derive(Debug)]
-pub(crate) struct Rope {
-    pub(crate) x: Matrix,
-    pub(crate) cos: Matrix,
-    pub(crate) sin: Matrix,
-}
-
-impl Rope {
-    pub(crate) fn new([m, heads, half]: [usize; 3], kind: Kind, seed: u64) -> Self {
-        let angles = Matrix::new(Kind::Large, seed ^ 1, [m, half]);
-        let of = |f: fn(f32) -> f32| Matrix { data: angles.data.iter().copied().map(f).collect(), ..angles };
-        Self { x: Matrix::new(kind, seed, [m, 2 * half * heads]), cos: of(f32::cos), sin: of(f32::sin) }
-    }
-}
-
-impl Operation for Rope {
-    fn input(&mut self) -> &mut Matrix {
-        &mut self.x
-    }
-
-    fn rows(&self, rows: Range<usize>, device: &Device) -> Vec<f32> {
-        let (cos, sin) = (self.cos.part(rows.clone()).on(device), self.sin.part(rows.clone()).on(device));
-        host(rope(self.x.part(rows).on(device), &cos, &sin))
-    }
-
-    fn portable(&self) -> Vec<f32> {
-        let device = Device::flex();
-        host(portable::rope(self.x.on(&device), &self.cos.on(&device), &self.sin.on(&device)))
-    }
-
-    fn tolerance(&self) -> Vec<f32> {
-        vec![self.x.largest() * 1e-6; self.x.data.len()]
-    }
-}
-
-#[derive(Debug)]
-pub(crate) struct Attention {
-    pub(crate) query: Matrix,
-    pub(crate) keys: Matrix,
-    pub(crate) values: Matrix,
-    pub(crate) shape: AttentionShape,
-}
-
-impl Attention {
-    /// The cache has three rows more than are filled; nobody may look at what is in them.
-    pub(crate) fn new(m: usize, shape: AttentionShape, [q, v]: [Kind; 2], seed: u64) -> Self {
-        let AttentionShape { heads, kv_heads, head_dim, start, .. } = shape;
-        let cache = |kind, seed| {
-            let mut cache = Matrix::new(kind, seed, [start + m, kv_heads * head_dim]);
-            cache.data.extend(vec![f32::NAN; 3 * cache.columns]);
-            cache
         };
-        let query = Matrix::new(q, seed, [m, heads * head_dim]);
-        Self { query, keys: cache(q, seed ^ 1), values: cache(v, seed ^ 2), shape }
+        (0..count).map(|_| value()).collect()
     }
 }
 
-impl Operation for Attention {
-    fn input(&mut self) -> &mut Matrix {
-        &mut self.query
+pub(crate) fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+pub(crate) fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.cast(DType::F32).try_into_data().unwrap().try_into_vec().unwrap()
+}
+
+pub(crate) fn indices(ids: &[usize], device: &Device) -> Tensor<1, Int> {
+    let ids: Vec<i32> = ids.iter().map(|&id| i32::try_from(id).unwrap()).collect();
+    let count = ids.len();
+    Tensor::from_data(TensorData::new(ids, [count]), device)
+}
+
+#[track_caller]
+pub(crate) fn assert_near(ours: &[f32], reference: &[f32], sizes: &[f32], tolerance: f32, what: &str) {
+    assert_eq!((ours.len(), ours.len()), (reference.len(), sizes.len()), "{what}");
+    for (i, ((a, b), size)) in ours.iter().zip(reference).zip(sizes).enumerate() {
+        assert!((a - b).abs() <= tolerance * size + 1e-6, "{what}: value {i} is {a}, not {b}");
+    }
+}
+
+/// How a weight is held.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Form {
+    F32,
+    F16,
+    Q8,
+    Q4,
+    /// Parts of three forms.
+    Parts,
+}
+
+pub(crate) const FORMS: [Form; 4] = [Form::F32, Form::F16, Form::Q8, Form::Q4];
+
+impl Form {
+    pub(crate) fn weight(self, values: &Matrix, device: &Device) -> Weight {
+        match self {
+            Self::F32 => values.on(device).into(),
+            Self::F16 => values.typed(device, DType::F16).into(),
+            Self::Q8 => Weight::quantize(&values.values, values.columns, BlockFormat::Q8, device),
+            Self::Q4 => Weight::quantize(&values.values, values.columns, BlockFormat::Q4, device),
+            Self::Parts => {
+                let (n, forms) = (values.rows(), [Self::F32, Self::Q8, Self::F16]);
+                let ends = [0, n.div_ceil(3), n.div_ceil(2), n];
+                let parts = (0..3).filter(|&i| ends[i] < ends[i + 1]);
+                let part = |i: usize| forms[i].weight(&values.part(ends[i]..ends[i + 1]), device);
+                Weight::parts(parts.map(part).collect())
+            }
+        }
     }
 
-    fn rows(&self, rows: Range<usize>, device: &Device) -> Vec<f32> {
-        let shape = AttentionShape { start: self.shape.start + rows.start, ..self.shape };
-        host(attention(
-            self.query.part(rows).on(device),
-            &self.keys.on(device),
-            &self.values.on(device),
-            shape,
-        ))
+    /// The values the weight stands for, as f32 on the CPU, and their absolute values.
+    pub(crate) fn reference(self, values: &Matrix) -> [Weight; 2] {
+        let weight = portable::dense(&self.weight(values, &Device::flex())).cast(DType::F32);
+        [weight.clone().into(), weight.abs().into()]
     }
+}
 
-    fn portable(&self) -> Vec<f32> {
-        let device = Device::flex();
-        let (keys, values) = (self.keys.on(&device), self.values.on(&device));
-        host(portable::attention(self.query.on(&device), &keys, &values, self.shape))
-    }
+/// Heads, key heads, length of a head.
+pub(crate) const HEADS: [(usize, usize, usize); 3] = [(4, 2, 16), (3, 3, 6), (6, 1, 64)];
 
-    fn tolerance(&self) -> Vec<f32> {
-        vec![self.values.largest() * 2e-5; self.query.data.len()]
+/// Ancestors of rows whose parents are drawn from `noise`; some rows have none.
+pub(crate) fn tree(m: usize, noise: &mut Noise) -> Vec<i32> {
+    let mut sees = vec![0; m * m];
+    for row in 0..m {
+        if row > 0 && noise.below(5) > 0 {
+            let parent = noise.below(row);
+            for column in 0..m {
+                sees[row * m + column] = sees[parent * m + column];
+            }
+        }
+        sees[row * m + row] = 1;
     }
+    sees
 }
