@@ -130,9 +130,12 @@ pub fn embed(weight: &Weight, ids: Tensor<1, Int>) -> Tensor<2> {
 
 /// Every part gives the rows it has, and zeros for the others.
 fn embed_parts(parts: &[Weight], ids: &Tensor<1, Int>) -> Tensor<2> {
+    if ids.dims()[0] == 0 {
+        return Tensor::zeros([0, parts[0].dims()[1]], &ids.device());
+    }
     let mut first = 0;
     let rows = parts.iter().map(|part| {
-        let count = part.dims()[0] as i64;
+        let count = i64::try_from(part.dims()[0]).expect("a matrix of less than 2^63 rows");
         let local = ids.clone() - first;
         first += count;
         let outside = local.clone().lower_elem(0).bool_or(local.clone().greater_equal_elem(count));

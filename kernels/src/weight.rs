@@ -41,7 +41,7 @@ impl BlockFormat {
         let extreme = values.iter().copied().fold(0.0f32, |a, b| if b.abs() > a.abs() { b } else { a });
         match self {
             Self::Q8 => {
-                let scale = f16::from_f32(extreme.abs() / 127.0);
+                let scale = to_f16(extreme.abs() / 127.0);
                 let inverse = inverse(scale);
                 for (quant, value) in quants.iter_mut().zip(values) {
                     *quant = (round(value * inverse).clamp(-127.0, 127.0) as i8).cast_unsigned();
@@ -49,7 +49,7 @@ impl BlockFormat {
                 scale
             }
             Self::Q4 => {
-                let scale = f16::from_f32(extreme / -8.0);
+                let scale = to_f16(extreme / -8.0);
                 let inverse = inverse(scale);
                 let nibble = |value: f32| round(value * inverse + 8.0).clamp(0.0, 15.0) as u8;
                 for (i, quant) in quants.iter_mut().enumerate() {
@@ -65,6 +65,11 @@ impl BlockFormat {
 fn round(value: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0;
     (value + ROUND) - ROUND
+}
+
+/// The nearest number of the range of f16: weights beyond it are cut off.
+fn to_f16(value: f32) -> f16 {
+    f16::from_f32(value.clamp(f16::MIN.to_f32(), f16::MAX.to_f32()))
 }
 
 fn inverse(scale: f16) -> f32 {

@@ -183,7 +183,6 @@ fn what_is_hidden_may_be_anything() {
 }
 
 #[test]
-#[ignore = "fails: values a row of a tree does not see are multiplied by 0"]
 fn what_siblings_hold_may_be_anything() {
     check_hidden(calls().into_iter().filter(|call| call.tree.is_some()));
 }

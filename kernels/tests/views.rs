@@ -121,7 +121,6 @@ fn statistics() {
 }
 
 #[test]
-#[ignore = "fails: rows are written where the whole tensor begins"]
 fn caches() {
     for dtype in [DType::F32, DType::F16] {
         same_in_every_view("rope_and_append", |view| {

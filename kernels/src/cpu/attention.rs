@@ -163,6 +163,9 @@ impl Tile<'_> {
             let range = self.inputs.range(row);
             (start, end) = (start.max(range.start), end.min(range.end));
         }
+        if self.inputs.tree.is_some() {
+            end = end.min(self.inputs.shape.start);
+        }
         start..end.max(start)
     }
 
@@ -297,7 +300,8 @@ fn weigh_part<S: Simd, W: Plain, const V: usize>(
     part: usize,
     out: &Out<'_>,
 ) {
-    let (span, common, d) = (tile.span(), tile.common(), tile.inputs.shape.head_dim);
+    let (span, common) = (tile.span(), tile.common());
+    let AttentionShape { head_dim: d, start, .. } = tile.inputs.shape;
     let length = padded(&span) + 1;
     let count = (V * S::LANES).min(d - part);
     let row = |position: usize| W::row(values, tile.at(position) + part, count);
@@ -329,6 +333,9 @@ fn weigh_part<S: Simd, W: Plain, const V: usize>(
     for query in 0..tile.count {
         let (place, range) = (tile.places[query], tile.inputs.range(tile.places[query].0));
         for position in common.end.max(range.start)..range.end {
+            if position >= start && !tile.inputs.sees(place.0, position - start) {
+                continue;
+            }
             let weight = simd.splat(scratch[query * length + position - span.start]);
             for v in 0..V {
                 let value = load::<S, W>(simd, row(position), v, count);

@@ -93,7 +93,7 @@ impl DecodeOps for Flex {
             }
         };
         let norms = norms.as_ref().map(|(query, key, epsilon)| (values(query), values(key), *epsilon));
-        let (mut keys, mut cached) = (contiguous(keys), contiguous(cached));
+        let (mut keys, mut cached) = (whole(keys), whole(cached));
         let [m, _] = dims(&qkv);
         let mut query = vec![0.0; m * shape.query_width()];
         let of = Projected { qkv: values(&qkv), angles: values(&angles), norms, shape };
@@ -203,6 +203,15 @@ fn dims(tensor: &FlexTensor) -> [usize; 2] {
 /// The same values in order, without a copy where they are so already.
 fn contiguous(tensor: FlexTensor) -> FlexTensor {
     if tensor.is_contiguous() { tensor } else { tensor.to_contiguous() }
+}
+
+/// The same values in a tensor that is not a part of a larger one.
+fn whole(tensor: FlexTensor) -> FlexTensor {
+    if tensor.is_contiguous() && tensor.layout().start_offset() == 0 {
+        tensor
+    } else {
+        FlexTensor::from_data(tensor.into_data())
+    }
 }
 
 fn values<E: Element + bytemuck::Pod>(tensor: &FlexTensor) -> &[E] {

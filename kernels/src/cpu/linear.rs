@@ -55,6 +55,9 @@ pub(super) fn linear(factors: Factors<'_>, n: usize, out: &mut [f32]) {
     );
     assert!(bias.is_none_or(|bias| bias.len() == n), "length of the bias");
     assert!(residual.is_none_or(|residual| residual.len() == m * n), "shape of the residual");
+    if m == 0 {
+        return;
+    }
     let few = m <= FEW;
     let share = if few {
         // Shares enough that a thread that was held up has less to do in the end, and a whole number of

@@ -153,6 +153,11 @@ impl Checkpoint {
         Ok(())
     }
 
+    /// Something is wrong with what the tensors hold.
+    pub(super) fn error(&self, message: String) -> ModelError {
+        ModelError::Checkpoint { path: self.folder.clone(), message }
+    }
+
     /// Refuses tensors nobody asked for, but for buffers that old exporters wrote.
     pub(super) fn finish(self, tied_head: bool) -> Result<(), ModelError> {
         let spare =
@@ -234,7 +239,10 @@ impl Stored for f16 {
         value: impl Fn([u8; N]) -> f32,
     ) -> Result<(), Overflow> {
         let before = out.len();
-        out.extend(bytes.as_chunks::<N>().0.iter().map(|chunk| f16::from_f32(value(*chunk))));
-        if out[before..].iter().any(|x| x.is_infinite()) { Err(Overflow) } else { Ok(()) }
+        let chunks = bytes.as_chunks::<N>().0;
+        out.extend(chunks.iter().map(|chunk| f16::from_f32(value(*chunk))));
+        // What is infinite in the checkpoint stays so in every type.
+        let overflows = |(x, chunk): (&f16, &[u8; N])| x.is_infinite() && value(*chunk).is_finite();
+        if out[before..].iter().zip(chunks).any(overflows) { Err(Overflow) } else { Ok(()) }
     }
 }

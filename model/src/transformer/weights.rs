@@ -194,6 +194,14 @@ impl Loader<'_> {
         for (name, shape) in names.iter().zip(&shapes) {
             values.clear();
             self.checkpoint.read(name.as_ref(), shape, &mut values)?;
+            if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+                let message = format!(
+                    "tensor `{}` holds {value}, which no block of {} can; hold the weights in f32",
+                    name.as_ref(),
+                    weight_type.name()
+                );
+                return Err(self.checkpoint.error(message));
+            }
             blocks.push_rows(&values);
         }
         Ok(blocks.on(self.device))
