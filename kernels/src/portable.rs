@@ -1,6 +1,10 @@
 //! The operations composed of stock Burn operations, for every device.
 //!
-//! Shapes as in the functions of the same names in the crate root.
+//! Shapes as in the functions of the same names in the crate root. They panic where those do, and where a
+//! device fails.
+
+#![allow(clippy::missing_panics_doc, reason = "said above")]
+#![allow(clippy::needless_pass_by_value, reason = "signatures are those of the crate root")]
 
 use crate::{AttentionShape, HeadNorms, HostBlocks, RowStatistics, Weight, append};
 use burn::tensor::{

@@ -78,6 +78,7 @@ fn inverse(scale: f16) -> f32 {
 
 /// A weight matrix `[n, k]` of a linear layer: one row an output.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "handles of tensors, a few hundred bytes at most")]
 pub enum Weight {
     /// f32 or f16.
     Dense(Tensor<2>),

@@ -1,6 +1,7 @@
 //! The operations on the CPU device: SIMD chosen at run time, rows independent of each other.
 
 #![allow(clippy::inline_always, reason = "what is not inlined is not compiled for the instruction set")]
+#![allow(clippy::needless_range_loop, reason = "a closure is not compiled for the instruction set either")]
 
 mod attention;
 mod backend;

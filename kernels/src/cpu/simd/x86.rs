@@ -8,6 +8,7 @@ use super::{
     Simd,
 };
 use half::f16;
+#[allow(clippy::wildcard_imports, reason = "every name in it is an instruction")]
 use std::arch::x86_64::*;
 
 /// Sixteen lanes added to four, half to half.
