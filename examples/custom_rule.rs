@@ -3,7 +3,8 @@
 //! `cargo run --release --example custom_rule`
 
 use drafthorse::{
-    AcceptanceRule, DeviceChoice, Engine, ModelDrafter, SamplingOptions, SessionOptions, WeightType, demo,
+    AcceptanceRule, DeviceChoice, Engine, ModelDrafter, Needs, SamplingOptions, SessionOptions, WeightType,
+    demo,
     logits::{Probs, Scores},
     open_device,
     verifier::RuleError,
@@ -29,6 +30,10 @@ impl AcceptanceRule for Mixture {
 
     fn needs_calibrated_draft(&self) -> bool {
         true
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::Sampled // never `raw`: at temperature 0 no row of logits leaves a GPU
     }
 
     fn needs_draft_after(&self) -> bool {

@@ -22,4 +22,4 @@ pub use model::{
     open_device,
 };
 pub use synthetic::SyntheticDrafter;
-pub use verifier::{AcceptanceRule, ExactMatch, Lossless, RuleError};
+pub use verifier::{AcceptanceRule, ExactMatch, Lossless, Needs, RuleError};

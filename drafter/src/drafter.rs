@@ -9,6 +9,9 @@ pub struct DraftRequest<'a> {
     pub max: usize,
     /// Whether the distribution after the last proposed token is wanted too.
     pub score_after: bool,
+    /// Whether the raw distributions of the scores ([`Scores::raw`](drafthorse_logits::Scores::raw)) are
+    /// looked at. Where not, a point mass need not know its row.
+    pub raw: bool,
     /// Number of tokens of the expert: the length every row of scores must have.
     pub vocab: usize,
     /// How many tokens of the sequence are the prompt.

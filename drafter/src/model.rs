@@ -43,6 +43,30 @@ impl ModelDrafter {
         Ok(request.sampler.scores(&Context::new(sequence, request.prompt), &row)?)
     }
 
+    /// The proposal where the most probable tokens are all that matters, so that no row need be read; `None`
+    /// where more matters, or a row is unusable and has to say why.
+    fn propose_greedily(
+        &mut self,
+        sequence: &[TokenId],
+        request: &DraftRequest<'_>,
+        draws: &mut dyn Draws,
+    ) -> Result<Option<Proposal>, ModelError> {
+        // A most probable token that the expert lacks would not be the one to propose.
+        if !request.sampler.is_argmax() || request.raw || self.model.vocab_size() > request.vocab {
+            return Ok(None);
+        }
+        let room = (self.model.context_len() - sequence.len()).saturating_add(1);
+        let count = room.min(request.max + usize::from(request.score_after));
+        let best = match self.model.continue_greedily(sequence, count) {
+            Err(ModelError::Logits(_)) => return Ok(None),
+            best => best?,
+        };
+        let scores: Vec<_> = best.into_iter().map(|token| Scores::point(token, request.vocab)).collect();
+        let drafted = scores.iter().take(request.max).zip(sequence.len()..);
+        let tokens = drafted.map(|(row, at)| draws.pick(at, Purpose::Draft, row.probs())).collect();
+        Ok(Some(Proposal { tokens, scores }))
+    }
+
     fn can_read(&self, sequence: &[TokenId]) -> bool {
         let known = self.model.vocab_size();
         sequence.len() <= self.model.context_len() && sequence.iter().all(|&token| (token as usize) < known)
@@ -81,10 +105,13 @@ impl Drafter for ModelDrafter {
         draws: &mut dyn Draws,
     ) -> Result<Proposal, ModelError> {
         let mut proposal = Proposal::empty();
-        let mut sequence = sequence.to_vec();
-        if !self.can_read(&sequence) {
+        if !self.can_read(sequence) {
             return Ok(proposal);
         }
+        if let Some(proposal) = self.propose_greedily(sequence, request, draws)? {
+            return Ok(proposal);
+        }
+        let mut sequence = sequence.to_vec();
         let context = self.model.context_len();
         for _ in 0..request.max {
             if sequence.len() > context {
@@ -109,6 +136,7 @@ mod tests {
     use drafthorse_logits::{Sampler, SamplingOptions, SeededDraws, argmax};
     use drafthorse_model::TableModel;
 
+    /// With and without a look at raw distributions, which must not matter.
     fn propose(
         drafter: &mut ModelDrafter,
         sequence: &[TokenId],
@@ -117,11 +145,17 @@ mod tests {
         after: bool,
     ) -> Proposal {
         let sampler = Sampler::new(&SamplingOptions::default()).unwrap();
-        let request =
-            DraftRequest { max, score_after: after, vocab, prompt: sequence.len(), sampler: &sampler };
-        let proposal = drafter.propose(sequence, &request, &mut SeededDraws::new(0, 1)).unwrap();
-        assert_eq!(proposal.check(vocab, max), Ok(()));
-        proposal
+        let [with, without] = [true, false].map(|raw| {
+            let prompt = sequence.len();
+            let request = DraftRequest { max, score_after: after, raw, vocab, prompt, sampler: &sampler };
+            let proposal = drafter.propose(sequence, &request, &mut SeededDraws::new(0, 1)).unwrap();
+            assert_eq!(proposal.check(vocab, max), Ok(()));
+            proposal
+        });
+        let laws =
+            |proposal: &Proposal| proposal.scores.iter().map(|s| s.probs().clone()).collect::<Vec<_>>();
+        assert_eq!((&with.tokens, laws(&with)), (&without.tokens, laws(&without)));
+        without
     }
 
     #[test]

@@ -68,7 +68,8 @@ mod tests {
 
     fn propose(min: usize, max_n: usize, sequence: &[TokenId], max: usize) -> Vec<TokenId> {
         let sampler = Sampler::new(&SamplingOptions::default()).unwrap();
-        let request = DraftRequest { max, score_after: false, vocab: 100, prompt: 0, sampler: &sampler };
+        let request =
+            DraftRequest { max, score_after: false, raw: true, vocab: 100, prompt: 0, sampler: &sampler };
         let mut drafter = NgramDrafter::new(min, max_n).unwrap();
         let proposal = drafter.propose(sequence, &request, &mut SeededDraws::new(0, 1)).unwrap();
         assert_eq!(proposal.check(100, max), Ok(()));

@@ -4,7 +4,7 @@ use crate::{
 };
 use drafthorse_drafter::DraftRequest;
 use drafthorse_logits::{Draws, Origin, Proposal, Sampler, TokenId, Verdict};
-use drafthorse_verifier::AcceptanceRule;
+use drafthorse_verifier::{AcceptanceRule, Needs, Round};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -113,13 +113,15 @@ impl<'a> Session<'a> {
         let proposal = self.draft()?;
         let draft_time = start.elapsed();
         let before_verify = Instant::now();
-        let expert = self
-            .engine
-            .verifier
-            .scores(&self.sequence, self.prompt, &proposal, &self.sampler)
-            .map_err(Error::expert)?;
+        let round = Round {
+            sequence: &self.sequence,
+            prompt: self.prompt,
+            proposal: &proposal,
+            sampler: &self.sampler,
+        };
+        let reading = self.engine.verifier.read(&round, &*self.rule, &*self.draws).map_err(Error::expert)?;
         let verify_time = before_verify.elapsed();
-        let verdict = self.rule.judge(&proposal, &expert, self.sequence.len(), &mut *self.draws);
+        let verdict = reading.judge(&round, &*self.rule, &mut *self.draws);
         self.check_verdict(&proposal, verdict)?;
         if !proposal.tokens.is_empty() {
             self.engine.drafter.observe(&verdict);
@@ -155,7 +157,14 @@ impl<'a> Session<'a> {
             return Ok(Proposal::empty());
         }
         let vocab = self.engine.verifier.vocab_size();
-        let request = DraftRequest { max, score_after, vocab, prompt: self.prompt, sampler: &self.sampler };
+        let request = DraftRequest {
+            max,
+            score_after,
+            raw: self.rule.needs() == Needs::Raw,
+            vocab,
+            prompt: self.prompt,
+            sampler: &self.sampler,
+        };
         let drafter = &mut self.engine.drafter;
         let proposal = drafter
             .propose(&self.sequence, &request, &mut *self.draws)

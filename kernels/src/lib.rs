@@ -28,7 +28,7 @@ pub use cpu::{instruction_set, set_threads, threads};
 #[doc(hidden)]
 pub use gpu::with_planes;
 pub use linear::{embed, gated_linear, linear, linear_add, rms_norm};
-pub use verify::{RowStatistics, VerifyRows, verify};
+pub use verify::{RowStatistics, VerifyRows, argmax_of, statistics, verify};
 pub use weight::{BLOCK, BlockFormat, HostBlocks, Weight};
 
 use burn::tensor::Device;

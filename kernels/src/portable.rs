@@ -171,7 +171,8 @@ pub fn verify(
     Tensor::from_data(data, &device)
 }
 
-/// The statistics of one row, in f64: the reference for every device.
+/// The statistics of one row, in f64: the reference for every device. A `drafted` token outside the vocabulary
+/// is nothing.
 pub fn verify_row(
     logits: &[f32],
     drafted: usize,
@@ -186,7 +187,7 @@ pub fn verify_row(
     let log_sum_exp = max + (0..logits.len()).map(|token| (scaled(token) - max).exp()).sum::<f64>().ln();
     let p = |token: usize| (scaled(token) - log_sum_exp).exp();
     let q = |token: usize| match draft {
-        Some(draft) => f64::from(draft[token]),
+        Some(draft) => draft.get(token).copied().map_or(0.0, f64::from),
         None => f64::from(u8::from(token == drafted)),
     };
     let residual = |token: usize| (p(token) - q(token)).max(0.0);
@@ -202,12 +203,13 @@ pub fn verify_row(
             }
         }
     }
+    let known = drafted < logits.len();
     RowStatistics {
         argmax: argmax as u32,
         max: max as f32,
         log_sum_exp: log_sum_exp as f32,
-        p: p(drafted) as f32,
-        q: q(drafted) as f32,
+        p: if known { p(drafted) as f32 } else { 0.0 },
+        q: if known { q(drafted) as f32 } else { 0.0 },
         total_variation: distance as f32,
         residual_mass: mass as f32,
         residual_sample: sample as u32,

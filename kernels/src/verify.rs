@@ -6,15 +6,15 @@ use crate::{
 };
 use burn::{
     backend::Dispatch,
-    tensor::{Int, Tensor, TensorData},
+    tensor::{Int, Tensor, TensorData, s},
 };
 
 /// The question to every row of a verify pass.
 #[derive(Clone, Debug)]
 #[allow(clippy::exhaustive_structs)]
 pub struct VerifyRows<'a> {
-    /// The drafted token a row judges; rows after the last drafted token (the bonus row) have any token and,
-    /// with `draft` given, a row of zeros there.
+    /// The drafted token a row judges; [`VerifyRows::NOTHING`] after the last drafted token (the bonus row),
+    /// which with `draft` given has a row of zeros there.
     pub drafted: &'a [u32],
     /// A uniform number in `[0, 1)` for each row, for its sample from the residual.
     pub noise: &'a [f32],
@@ -25,6 +25,12 @@ pub struct VerifyRows<'a> {
     pub temperature: f64,
 }
 
+impl VerifyRows<'_> {
+    /// In the place of a drafted token: nothing was drafted. p and q are 0 there, and the residual of a row
+    /// without a draft is all of p.
+    pub const NOTHING: u32 = i32::MAX.cast_unsigned();
+}
+
 /// What is known of a row: a few numbers instead of a vocabulary.
 ///
 /// `p` is the softmax of the row's logits over the temperature, `q` the drafter's row.
@@ -33,7 +39,8 @@ pub struct VerifyRows<'a> {
 pub struct RowStatistics {
     /// The most probable token, the first of equals.
     pub argmax: u32,
-    /// The largest logit over the temperature.
+    /// The largest logit over the temperature; where a logit is NaN or `+inf`, NaN or beyond 1e38 over the
+    /// temperature.
     pub max: f32,
     /// `ln sum exp` of the logits over the temperature.
     pub log_sum_exp: f32,
@@ -67,6 +74,17 @@ impl RowStatistics {
         }
     }
 
+    /// Reads the rows of [`statistics`], which is one synchronisation with the device.
+    ///
+    /// # Errors
+    ///
+    /// The device failed; the text says how.
+    pub fn read(rows: Tensor<2>) -> Result<Vec<Self>, String> {
+        let data = rows.try_into_data().map_err(|error| format!("{error:?}"))?;
+        let values: Vec<f32> = data.try_into_vec().map_err(|error| format!("{error:?}"))?;
+        Ok(values.chunks_exact(Self::WIDTH).map(Self::from_row).collect())
+    }
+
     pub(crate) fn to_row(self) -> [f32; Self::WIDTH] {
         [
             self.argmax as f32,
@@ -83,9 +101,7 @@ impl RowStatistics {
 
 /// Statistics of every row, with one synchronisation with the device.
 ///
-/// # Shapes
-///
-/// `logits` `[m, vocabulary]` f32, of at most 2^24 tokens.
+/// As [`statistics`], read.
 ///
 /// # Errors
 ///
@@ -94,20 +110,35 @@ impl RowStatistics {
 /// # Panics
 ///
 /// If the shapes disagree.
+pub fn verify(logits: Tensor<2>, rows: &VerifyRows<'_>) -> Result<Vec<RowStatistics>, String> {
+    RowStatistics::read(statistics(logits, rows))
+}
+
+/// Statistics of every row, on the device: nothing is waited for.
+///
+/// # Shapes
+///
+/// `logits` `[m, vocabulary]` f32, of at most 2^24 tokens. The result is `[m, 8]` f32, in the order of the
+/// fields of [`RowStatistics`].
+///
+/// # Panics
+///
+/// If the shapes disagree.
 ///
 /// Source: Leviathan, Kalman, Matias, "Fast Inference from Transformers via Speculative Decoding", 2023,
 /// section 2.3 (the residual).
-pub fn verify(logits: Tensor<2>, rows: &VerifyRows<'_>) -> Result<Vec<RowStatistics>, String> {
+pub fn statistics(logits: Tensor<2>, rows: &VerifyRows<'_>) -> Tensor<2> {
     let ([m, vocab], device) = (logits.dims(), logits.device());
     assert!(vocab > 0 && vocab <= 1 << 24, "a vocabulary of {vocab}");
     assert_eq!((rows.drafted.len(), rows.noise.len()), (m, m), "a token and a number for each row");
-    assert!(rows.drafted.iter().all(|&token| (token as usize) < vocab), "a token outside the vocabulary");
+    let known = |&token: &u32| (token as usize) < vocab || token == VerifyRows::NOTHING;
+    assert!(rows.drafted.iter().all(known), "a token outside the vocabulary");
     assert!(rows.draft.is_none_or(|draft| draft.dims() == [m, vocab]), "shape of the draft");
     assert!(rows.temperature > 0.0, "a temperature of {}", rows.temperature);
     let drafted: Vec<i32> = rows.drafted.iter().map(|token| token.cast_signed()).collect();
     let drafted = Tensor::<1, Int>::from_data(TensorData::new(drafted, [m]), &device);
     let noise = Tensor::<1>::from_data(TensorData::new(rows.noise.to_vec(), [m]), &device);
-    let out = if is_ours(&device) {
+    if is_ours(&device) {
         let draft = rows.draft.map_or(DraftOf::Point, |draft| DraftOf::Probs(draft.clone().into_dispatch()));
         let (drafted, noise) = (drafted.into_dispatch(), noise.into_dispatch());
         Tensor::<2>::from_dispatch(Dispatch::dh_verify(
@@ -119,8 +150,10 @@ pub fn verify(logits: Tensor<2>, rows: &VerifyRows<'_>) -> Result<Vec<RowStatist
         ))
     } else {
         portable::verify(logits, drafted, noise, rows.draft, rows.temperature)
-    };
-    let data = out.try_into_data().map_err(|error| format!("{error:?}"))?;
-    let values: Vec<f32> = data.try_into_vec().map_err(|error| format!("{error:?}"))?;
-    Ok(values.chunks_exact(RowStatistics::WIDTH).map(RowStatistics::from_row).collect())
+    }
+}
+
+/// The most probable token of every row of [`statistics`], on the device; always one of the vocabulary.
+pub fn argmax_of(statistics: &Tensor<2>) -> Tensor<1, Int> {
+    statistics.clone().slice(s![.., 0..1]).flatten::<1>(0, 1).int()
 }

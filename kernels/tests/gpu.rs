@@ -188,6 +188,55 @@ fn check_statistics_of_rows(gpu: &Device) {
     assert!(rows > 100 && exact * 20 > rows * 19, "{exact} samples of {rows} are those of the reference");
 }
 
+/// Rows without a drafted token are drawn from all of p.
+#[test]
+fn statistics_where_nothing_is_drafted() {
+    on_both(|gpu| {
+        let mut noise = Noise(21);
+        for vocab in [1, 7, 5003] {
+            let logits: Vec<Vec<f32>> = (0..6).map(|row| logits(row, vocab, &mut noise)).collect();
+            let drafted =
+                [0, VerifyRows::NOTHING, 0, VerifyRows::NOTHING, VerifyRows::NOTHING, VerifyRows::NOTHING];
+            let random: Vec<f32> = (0..6).map(|_| noise.uniform()).collect();
+            let question = VerifyRows { drafted: &drafted, noise: &random, draft: None, temperature: 0.8 };
+            let tensor = Tensor::<2>::from_data(TensorData::new(logits.concat(), [6, vocab]), gpu);
+            for (row, ours) in verify(tensor, &question).unwrap().iter().enumerate() {
+                let token = drafted[row] as usize;
+                check_row(ours, &logits[row], token, random[row], None, 0.8)
+                    .unwrap_or_else(|error| panic!("{vocab}, row {row}: {error}"));
+                if drafted[row] == VerifyRows::NOTHING {
+                    assert_eq!((ours.p, ours.q), (0.0, 0.0));
+                    assert!((ours.residual_mass - 1.0).abs() < 1e-4);
+                }
+            }
+        }
+    });
+}
+
+/// One NaN or `+inf` among many logits is seen in the largest, wherever it stands; `-inf` is no fault.
+#[test]
+fn statistics_of_unusable_rows() {
+    on_both(|gpu| {
+        let mut noise = Noise(22);
+        for vocab in [3, 5003] {
+            for (bad, at) in [f32::NAN, -f32::NAN, f32::INFINITY]
+                .into_iter()
+                .flat_map(|bad| [0, vocab / 2, vocab - 1].map(|at| (bad, at)))
+            {
+                let mut row = noise.values(2 * vocab);
+                row[vocab + at] = bad;
+                row[usize::from(at == 0)] = f32::NEG_INFINITY;
+                let tensor = Tensor::<2>::from_data(TensorData::new(row, [2, vocab]), gpu);
+                let question =
+                    VerifyRows { drafted: &[0, 0], noise: &[0.5, 0.5], draft: None, temperature: 2.0 };
+                let ours = verify(tensor, &question).unwrap();
+                assert!(ours[0].max.abs() < 1.0 && ours[0].log_sum_exp.is_finite(), "{:?}", ours[0]);
+                assert!(ours[1].max.is_nan() || ours[1].max >= 1e38 / 2.0, "{bad} at {at}: {:?}", ours[1]);
+            }
+        }
+    });
+}
+
 /// Matrices in parts, as a device needs them whose buffers are small.
 #[test]
 fn weights_in_parts() {

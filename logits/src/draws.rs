@@ -27,6 +27,13 @@ pub trait Draws {
 
     /// A token for `position` of the sequence, distributed as `probs`.
     fn pick(&mut self, position: usize, purpose: Purpose, probs: &Probs) -> TokenId;
+
+    /// The number `u` by which [`pick`](Self::pick) would take [`Probs::quantile`] there, where picks are
+    /// made so; asking changes nothing. With it a token can be drawn where the distribution lies. Without,
+    /// which is the default, distributions are brought to `pick`.
+    fn noise(&self, _position: usize, _purpose: Purpose) -> Option<f64> {
+        None
+    }
 }
 
 /// Draws that follow a seed: the number for a decision is a pure function of seed, round, position and
@@ -61,6 +68,14 @@ const DRAFT: u64 = 1;
 const REPLACEMENT: u64 = 2;
 const TARGET: u64 = 3;
 
+fn key(purpose: Purpose) -> u64 {
+    match purpose {
+        Purpose::Draft => DRAFT,
+        Purpose::Replacement => REPLACEMENT,
+        Purpose::Target => TARGET,
+    }
+}
+
 impl<D: Draws + ?Sized> Draws for &mut D {
     fn begin_round(&mut self, round: u64) {
         (**self).begin_round(round);
@@ -72,6 +87,10 @@ impl<D: Draws + ?Sized> Draws for &mut D {
 
     fn pick(&mut self, position: usize, purpose: Purpose, probs: &Probs) -> TokenId {
         (**self).pick(position, purpose, probs)
+    }
+
+    fn noise(&self, position: usize, purpose: Purpose) -> Option<f64> {
+        (**self).noise(position, purpose)
     }
 }
 
@@ -88,12 +107,11 @@ impl Draws for SeededDraws {
         if let Some(token) = probs.as_point() {
             return token;
         }
-        let purpose = match purpose {
-            Purpose::Draft => DRAFT,
-            Purpose::Replacement => REPLACEMENT,
-            Purpose::Target => TARGET,
-        };
-        probs.quantile(self.uniform(position, purpose))
+        probs.quantile(self.uniform(position, key(purpose)))
+    }
+
+    fn noise(&self, position: usize, purpose: Purpose) -> Option<f64> {
+        Some(self.uniform(position, key(purpose)))
     }
 }
 
@@ -109,6 +127,18 @@ mod tests {
         assert_ne!(pick(1, 5, Purpose::Draft), pick(2, 5, Purpose::Draft));
         assert_ne!(pick(1, 5, Purpose::Draft), pick(1, 6, Purpose::Draft));
         assert_ne!(pick(1, 5, Purpose::Draft), pick(1, 5, Purpose::Replacement));
+    }
+
+    #[test]
+    fn the_noise_is_what_picks_are_made_of() {
+        let probs = Probs::normalize((1..50).map(f64::from).collect()).unwrap();
+        let mut draws = SeededDraws::new(9, 4);
+        for position in 0..200 {
+            for purpose in [Purpose::Draft, Purpose::Replacement, Purpose::Target] {
+                let noise = draws.noise(position, purpose).unwrap();
+                assert_eq!(probs.quantile(noise), draws.pick(position, purpose, &probs));
+            }
+        }
     }
 
     #[test]

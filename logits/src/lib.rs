@@ -5,6 +5,7 @@
 //! * [`Logits`]: rows of raw scores over the vocabulary, as a model returns them;
 //! * [`Sampler`]: the only place that knows the order of the [`processors`]; turns a row into [`Scores`];
 //! * [`Probs`]: one distribution over the vocabulary;
+//! * [`RowQuestion`]: what is wanted of rows that stay where they are;
 //! * [`Proposal`] and [`Verdict`]: what a drafter and a judge exchange;
 //! * [`Draws`]: every random decision, keyed by seed, round, position and purpose;
 //! * [`exact`]: runs a procedure over *all* its random outcomes and weighs each, for tests of laws.
@@ -28,6 +29,7 @@ mod logits;
 mod math;
 mod probs;
 pub mod processors;
+mod question;
 mod round;
 mod sampler;
 mod scores;
@@ -38,6 +40,7 @@ pub use logits::Logits;
 pub use math::{argmax, log_sum_exp};
 pub use probs::Probs;
 pub use processors::{Context, LogitsProcessor};
+pub use question::{RowAnswer, RowQuestion};
 pub use round::{Origin, Proposal, ProposalError, Verdict};
 pub use sampler::{Sampler, SamplingOptions};
 pub use scores::Scores;

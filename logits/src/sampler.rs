@@ -87,14 +87,14 @@ impl SamplingOptions {
 pub struct Sampler {
     law: Vec<Arc<dyn LogitsProcessor>>,
     warp: Vec<Arc<dyn LogitsProcessor>>,
-    greedy: bool,
+    temperature: f32,
     highest_bias: Option<TokenId>,
 }
 
 impl std::fmt::Debug for Sampler {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (law, warp) = (self.law.len(), self.warp.len());
-        write!(f, "Sampler {{ {law} + {warp} processors, greedy: {} }}", self.greedy)
+        write!(f, "Sampler {{ {law} + {warp} processors, temperature {} }}", self.temperature)
     }
 }
 
@@ -118,10 +118,10 @@ impl Sampler {
         if presence != 0.0 || frequency != 0.0 {
             law.push(Arc::new(PresenceFrequency { presence, frequency }));
         }
-        let greedy = options.temperature == 0.0;
-        if !greedy {
-            if options.temperature != 1.0 {
-                warp.push(Arc::new(Temperature(options.temperature)));
+        let temperature = options.temperature;
+        if temperature != 0.0 {
+            if temperature != 1.0 {
+                warp.push(Arc::new(Temperature(temperature)));
             }
             if options.top_k > 0 {
                 warp.push(Arc::new(TopK(options.top_k)));
@@ -134,7 +134,7 @@ impl Sampler {
             }
         }
         let highest_bias = options.logit_bias.iter().map(|&(token, _)| token).max();
-        Ok(Self { law, warp, greedy, highest_bias })
+        Ok(Self { law, warp, temperature, highest_bias })
     }
 
     /// Adds a processor of the user's, after the penalties and before the temperature.
@@ -158,7 +158,19 @@ impl Sampler {
 
     /// Whether every distribution is a point mass (temperature 0).
     pub fn is_greedy(&self) -> bool {
-        self.greedy
+        self.temperature == 0.0
+    }
+
+    /// The temperature, where nothing else happens to a row: no bias, no penalty, no filter, no processor
+    /// of the user's. A [`RowQuestion`](crate::RowQuestion) then says of a row what the scores say.
+    pub fn temperature_alone(&self) -> Option<f32> {
+        let own = usize::from(self.temperature != 0.0 && self.temperature != 1.0);
+        (self.law.is_empty() && self.warp.len() == own).then_some(self.temperature)
+    }
+
+    /// Whether a row is its most probable token and nothing else matters: temperature 0 alone.
+    pub fn is_argmax(&self) -> bool {
+        self.temperature_alone() == Some(0.0)
     }
 
     /// What `row`, the logits after `context`, says.
@@ -172,7 +184,7 @@ impl Sampler {
         math::check(row)?;
         let mut row = row.to_vec();
         Self::run(&self.law, context, &mut row)?;
-        if self.greedy {
+        if self.is_greedy() {
             let probs = Probs::point(math::argmax(&row), row.len());
             return Ok(Scores::new(row, probs));
         }
@@ -268,6 +280,31 @@ mod tests {
         assert_eq!(refuse(ban, &[1.0]), LogitsError::NothingLeft { vocab: 1 });
         let outside = SamplingOptions { logit_bias: vec![(3, 1.0)], ..d() };
         assert_eq!(refuse(outside, &[1.0]), LogitsError::BiasToken { token: 3, vocab: 1 });
+    }
+
+    #[test]
+    fn a_temperature_is_alone_only_where_nothing_else_is() {
+        let d = SamplingOptions::default;
+        for temperature in [0.0, 0.7, 1.0, 1.3] {
+            let alone = SamplingOptions { temperature, ..d() };
+            assert_eq!(sampler(&alone).temperature_alone(), Some(temperature));
+            assert_eq!(sampler(&alone).is_argmax(), temperature == 0.0);
+            let with = |change: fn(&mut SamplingOptions)| {
+                let mut options = alone.clone();
+                change(&mut options);
+                sampler(&options).temperature_alone()
+            };
+            assert_eq!(with(|o| o.logit_bias = vec![(0, 1.0)]), None);
+            assert_eq!(with(|o| o.repetition_penalty = 1.1), None);
+            assert_eq!(with(|o| o.presence_penalty = 0.1), None);
+            assert_eq!(with(|o| o.frequency_penalty = 0.1), None);
+            // Filters change nothing of a point mass.
+            let filtered = (temperature == 0.0).then_some(0.0);
+            assert_eq!(with(|o| o.top_k = 3), filtered);
+            assert_eq!(with(|o| o.top_p = 0.9), filtered);
+            assert_eq!(with(|o| o.min_p = 0.1), filtered);
+            assert_eq!(sampler(&alone).with_processor(Temperature(2.0)).temperature_alone(), None);
+        }
     }
 
     #[test]

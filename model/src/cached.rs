@@ -1,5 +1,8 @@
-use crate::{KvCache, LanguageModel, ModelError, Segment, Vocabulary};
-use drafthorse_logits::{Logits, TokenId};
+use crate::{
+    KvCache, LanguageModel, ModelError, Segment, Vocabulary,
+    language_model::{check_answers, check_shape},
+};
+use drafthorse_logits::{Logits, RowAnswer, RowQuestion, TokenId};
 use std::sync::Arc;
 
 /// The most tokens read in one forward: a long prompt is read in pieces of this size, so that memory
@@ -41,32 +44,84 @@ impl<M: LanguageModel> CachedModel<M> {
     /// An empty sequence, more rows than tokens, a token outside the vocabulary, a sequence longer than
     /// the context, or a failure of the device.
     pub fn logits(&mut self, sequence: &[TokenId], rows: usize) -> Result<Logits, ModelError> {
+        self.read(sequence, rows, |model, segment| {
+            let rows = segment[0].rows;
+            let logits = model.forward(segment)?.pop();
+            let logits = logits.unwrap_or_else(|| Logits::new(Vec::new(), model.vocab_size()));
+            check_shape(&logits, rows, model.vocab_size())?;
+            Ok(logits)
+        })
+    }
+
+    /// What the rows after each of the last `questions.len()` tokens of `sequence` say at a temperature.
+    ///
+    /// # Errors
+    ///
+    /// As [`logits`](Self::logits), and rows from which no token can be drawn.
+    pub fn answers(
+        &mut self,
+        sequence: &[TokenId],
+        questions: &[RowQuestion],
+        temperature: f32,
+    ) -> Result<Vec<RowAnswer>, ModelError> {
+        let (rows, vocab) = (questions.len(), self.model.vocab_size());
+        self.read(sequence, rows, |model, segment| {
+            let answers = model.answer(segment, questions, temperature)?;
+            check_answers(&answers, rows, vocab)?;
+            Ok(answers)
+        })
+    }
+
+    /// The `count` most probable tokens after `sequence`, each after those before it.
+    ///
+    /// # Errors
+    ///
+    /// As [`answers`](Self::answers); the context must have room for all but the last.
+    pub fn continue_greedily(
+        &mut self,
+        sequence: &[TokenId],
+        count: usize,
+    ) -> Result<Vec<TokenId>, ModelError> {
+        let Some(more) = count.checked_sub(1) else { return Ok(Vec::new()) };
+        let (length, context) = (sequence.len().saturating_add(more), self.model.context_len());
+        if length > context {
+            return Err(ModelError::ContextFull { length, context });
+        }
+        let vocab = self.model.vocab_size();
+        let out = self.read(sequence, 1, |model, segment| {
+            let [Segment { tokens, rows, cache }] = segment else { return Ok(Vec::new()) };
+            let out = model.continue_greedily(Segment { tokens, rows: *rows, cache }, count)?;
+            let answers: Vec<_> = out.iter().map(|&token| RowAnswer { probability: 1.0, token }).collect();
+            check_answers(&answers, count, vocab)?;
+            Ok(out)
+        })?;
+        self.tokens.extend_from_slice(&out[..more]);
+        Ok(out)
+    }
+
+    /// Reads what is new of `sequence`, the part with the wanted rows by `last`.
+    fn read<T>(
+        &mut self,
+        sequence: &[TokenId],
+        rows: usize,
+        last: impl FnOnce(&M, &mut [Segment<'_, M::Cache>]) -> Result<T, ModelError>,
+    ) -> Result<T, ModelError> {
         self.check(sequence, rows)?;
         let common = sequence.iter().zip(&self.tokens).take_while(|(a, b)| a == b).count();
         self.cache.truncate(common.min(sequence.len() - rows.max(1)));
         // A cache may have lost more than it was told to: one in which a forward broke off is empty.
         let mut at = self.cache.len();
         self.tokens.truncate(at);
-        loop {
-            let rest = sequence.len() - at;
-            let last = rest <= CHUNK.max(rows);
-            let take = if last { rest } else { CHUNK.min(rest - rows) };
-            let tokens = &sequence[at..at + take];
-            let wanted = if last { rows } else { 0 };
-            let mut segment = [Segment { tokens, rows: wanted, cache: &mut self.cache }];
-            let logits = self.model.forward(&mut segment)?.pop();
-            let logits = logits.unwrap_or_else(|| Logits::new(Vec::new(), self.model.vocab_size()));
-            let (found, expected) = (shape(&logits), (wanted, self.model.vocab_size()));
-            if found != expected {
-                let ((rows, vocab), (expected_rows, expected_vocab)) = (found, expected);
-                return Err(ModelError::LogitsShape { rows, vocab, expected_rows, expected_vocab });
-            }
+        while sequence.len() - at > CHUNK.max(rows) {
+            let tokens = &sequence[at..at + CHUNK.min(sequence.len() - at - rows)];
+            self.model.forward(&mut [Segment { tokens, rows: 0, cache: &mut self.cache }])?;
             self.tokens.extend_from_slice(tokens);
-            at += take;
-            if last {
-                return Ok(logits);
-            }
+            at += tokens.len();
         }
+        let tokens = &sequence[at..];
+        let out = last(&self.model, &mut [Segment { tokens, rows, cache: &mut self.cache }])?;
+        self.tokens.extend_from_slice(tokens);
+        Ok(out)
     }
 
     fn check(&self, sequence: &[TokenId], rows: usize) -> Result<(), ModelError> {
@@ -83,10 +138,6 @@ impl<M: LanguageModel> CachedModel<M> {
         }
         Ok(())
     }
-}
-
-fn shape(logits: &Logits) -> (usize, usize) {
-    (logits.rows(), logits.vocab_size())
 }
 
 /// A model as a function of the sequence, of whatever kind: what drafters, verifiers and engines hold.
@@ -106,6 +157,39 @@ pub trait SequenceModel: Send {
     ///
     /// As [`CachedModel::logits`].
     fn logits(&mut self, sequence: &[TokenId], rows: usize) -> Result<Logits, ModelError>;
+
+    /// As [`LanguageModel::keeps_rows`].
+    fn keeps_rows(&self) -> bool;
+
+    /// What the rows after each of the last `questions.len()` tokens of `sequence` say at a temperature.
+    ///
+    /// # Errors
+    ///
+    /// As [`CachedModel::answers`].
+    fn answers(
+        &mut self,
+        sequence: &[TokenId],
+        questions: &[RowQuestion],
+        temperature: f32,
+    ) -> Result<Vec<RowAnswer>, ModelError>;
+
+    /// The `count` most probable tokens after `sequence`, each after those before it.
+    ///
+    /// # Errors
+    ///
+    /// As [`CachedModel::continue_greedily`].
+    fn continue_greedily(&mut self, sequence: &[TokenId], count: usize) -> Result<Vec<TokenId>, ModelError>;
+
+    /// The most probable token after each of the last `rows` tokens of `sequence`, the lowest id among
+    /// equals.
+    ///
+    /// # Errors
+    ///
+    /// As [`CachedModel::answers`].
+    fn argmax(&mut self, sequence: &[TokenId], rows: usize) -> Result<Vec<TokenId>, ModelError> {
+        let answers = self.answers(sequence, &vec![RowQuestion::default(); rows], 0.0)?;
+        Ok(answers.into_iter().map(|answer| answer.token).collect())
+    }
 }
 
 impl<M: LanguageModel> SequenceModel for CachedModel<M> {
@@ -123,6 +207,23 @@ impl<M: LanguageModel> SequenceModel for CachedModel<M> {
 
     fn logits(&mut self, sequence: &[TokenId], rows: usize) -> Result<Logits, ModelError> {
         CachedModel::logits(self, sequence, rows)
+    }
+
+    fn keeps_rows(&self) -> bool {
+        self.model.keeps_rows()
+    }
+
+    fn answers(
+        &mut self,
+        sequence: &[TokenId],
+        questions: &[RowQuestion],
+        temperature: f32,
+    ) -> Result<Vec<RowAnswer>, ModelError> {
+        CachedModel::answers(self, sequence, questions, temperature)
+    }
+
+    fn continue_greedily(&mut self, sequence: &[TokenId], count: usize) -> Result<Vec<TokenId>, ModelError> {
+        CachedModel::continue_greedily(self, sequence, count)
     }
 }
 
@@ -148,6 +249,28 @@ mod tests {
                 prop_assert_eq!(cached.cache.len(), sequence.len());
             }
         }
+    }
+
+    #[test]
+    fn a_continuation_is_what_steps_say() {
+        let model = Arc::new(TableModel::random(5, 1.0, 8).with_context(12));
+        let mut cached = CachedModel::new(model.clone());
+        for (sequence, count) in [(vec![1, 2, 3], 4), (vec![1, 2, 3], 0), (vec![1, 2], 9), (vec![4; 12], 1)] {
+            let mut expected = sequence.clone();
+            for _ in 0..count {
+                expected.push(drafthorse_logits::argmax(model.row(&expected)));
+            }
+            let out = cached.continue_greedily(&sequence, count).unwrap();
+            assert_eq!(out, expected[sequence.len()..]);
+            if count > 0 {
+                assert_eq!(cached.tokens, expected[..expected.len() - 1], "the last is not read");
+                assert_eq!(cached.cache.len(), cached.tokens.len());
+            }
+            let fresh = CachedModel::new(model.clone()).logits(&sequence, 1).unwrap();
+            assert_eq!(cached.logits(&sequence, 1).unwrap(), fresh);
+        }
+        let error = cached.continue_greedily(&[1; 12], 2);
+        assert!(matches!(error, Err(ModelError::ContextFull { length: 13, context: 12 })));
     }
 
     #[test]

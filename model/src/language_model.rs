@@ -1,5 +1,5 @@
 use crate::{ModelError, Vocabulary};
-use drafthorse_logits::{Logits, TokenId};
+use drafthorse_logits::{Logits, LogitsError, RowAnswer, RowQuestion, TokenId};
 
 /// What a model remembers of the tokens it has read.
 pub trait KvCache: Send {
@@ -80,4 +80,100 @@ pub trait LanguageModel: Send + Sync + 'static {
     /// What [`Segment::check`] finds, or a failure of the device. After an error the caches may hold
     /// part of the segments; truncate them to their former lengths before they are used again.
     fn forward(&self, segments: &mut [Segment<'_, Self::Cache>]) -> Result<Vec<Logits>, ModelError>;
+
+    /// Whether rows lie where they are dear to read, and [`answer`](Self::answer) leaves them there.
+    fn keeps_rows(&self) -> bool {
+        false
+    }
+
+    /// Reads every segment as [`forward`](Self::forward) does; instead of its rows gives their answers at
+    /// a temperature, in the order of the rows.
+    ///
+    /// # Shapes
+    ///
+    /// A question for each row of all segments.
+    ///
+    /// # Errors
+    ///
+    /// As [`forward`](Self::forward), and rows from which no token can be drawn.
+    fn answer(
+        &self,
+        segments: &mut [Segment<'_, Self::Cache>],
+        questions: &[RowQuestion],
+        temperature: f32,
+    ) -> Result<Vec<RowAnswer>, ModelError> {
+        let logits = self.forward(segments)?;
+        for (logits, segment) in logits.iter().zip(segments.iter()) {
+            check_shape(logits, segment.rows, self.vocab_size())?;
+        }
+        Ok(answer_rows(&logits, questions, temperature)?)
+    }
+
+    /// Reads `segment.tokens`, and then says `count` times the most probable next token (the lowest id
+    /// among equals) and reads it, all but the last; `segment.rows` is not looked at.
+    ///
+    /// # Errors
+    ///
+    /// As [`answer`](Self::answer). The last of the tokens read must have a place in the context.
+    fn continue_greedily(
+        &self,
+        segment: Segment<'_, Self::Cache>,
+        count: usize,
+    ) -> Result<Vec<TokenId>, ModelError> {
+        greedy_steps(self, segment, count)
+    }
+}
+
+/// [`LanguageModel::continue_greedily`], one answer after another.
+pub(crate) fn greedy_steps<M: LanguageModel + ?Sized>(
+    model: &M,
+    segment: Segment<'_, M::Cache>,
+    count: usize,
+) -> Result<Vec<TokenId>, ModelError> {
+    let Segment { tokens, cache, .. } = segment;
+    let mut out: Vec<TokenId> = Vec::with_capacity(count);
+    for _ in 0..count {
+        let tokens = out.last().map_or(tokens, std::slice::from_ref);
+        let mut step = [Segment { tokens, rows: 1, cache: &mut *cache }];
+        let answers = model.answer(&mut step, &[RowQuestion::default()], 0.0)?;
+        check_answers(&answers, 1, model.vocab_size())?;
+        out.push(answers[0].token);
+    }
+    Ok(out)
+}
+
+/// Whether a model answered what it was asked.
+pub(crate) fn check_answers(answers: &[RowAnswer], rows: usize, vocab: usize) -> Result<(), ModelError> {
+    if answers.len() != rows {
+        let (expected_rows, expected_vocab) = (rows, vocab);
+        return Err(ModelError::LogitsShape { rows: answers.len(), vocab, expected_rows, expected_vocab });
+    }
+    match answers.iter().find(|answer| answer.token as usize >= vocab) {
+        Some(&RowAnswer { token, .. }) => Err(ModelError::Token { token, vocab }),
+        None => Ok(()),
+    }
+}
+
+/// Whether a model returned what it was asked for.
+pub(crate) fn check_shape(logits: &Logits, rows: usize, vocab: usize) -> Result<(), ModelError> {
+    let (found_rows, found_vocab) = (logits.rows(), logits.vocab_size());
+    if (found_rows, found_vocab) == (rows, vocab) {
+        return Ok(());
+    }
+    Err(ModelError::LogitsShape {
+        rows: found_rows,
+        vocab: found_vocab,
+        expected_rows: rows,
+        expected_vocab: vocab,
+    })
+}
+
+/// The answers of rows on the host.
+pub(crate) fn answer_rows(
+    logits: &[Logits],
+    questions: &[RowQuestion],
+    temperature: f32,
+) -> Result<Vec<RowAnswer>, LogitsError> {
+    let rows = logits.iter().flat_map(Logits::iter);
+    rows.zip(questions).map(|(row, question)| question.answer(row, temperature)).collect()
 }

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 /// Measures forwards of an expert by their number of rows, and the steps of drafters between them.
 ///
-/// Every forward reads its rows after the same number of tokens. One sweep takes every number of rows in
-/// turn, so that a change of the machine's speed meets all of them; of several sweeps the best time of each
-/// counts. With a drafter, the steps of a round (`rows - 1` of them) come before each forward: a model that
-/// drafts drives the expert's weights out of the processor's caches, and without it a forward would look
-/// cheaper than it is in a round.
+/// Forwards and steps are those of temperature 0, where rows need not leave their device. Every forward
+/// reads its rows after the same number of tokens. One sweep takes every number of rows in turn, so that a
+/// change of the machine's speed meets all of them; of several sweeps the best time of each counts. With a
+/// drafter, the steps of a round (`rows - 1` of them) come before each forward: a model that drafts drives the
+/// expert's weights out of the processor's caches, and without it a forward would look cheaper than it is in
+/// a round.
 pub struct CostMeter {
     expert: Box<dyn SequenceModel>,
     drafters: Vec<Box<dyn SequenceModel>>,
@@ -133,20 +134,19 @@ impl CostMeter {
         }))
     }
 
-    /// The expert reads rows after what is in its cache.
+    /// The expert reads rows after what is in its cache and says their most probable tokens, as it does in a
+    /// round at temperature 0.
     fn forward(&mut self, at: usize) -> Result<Duration, ModelError> {
         let rows = self.rows[at];
         let start = Instant::now();
-        self.expert.logits(&self.tokens[..self.length + rows], rows)?;
+        self.expert.argmax(&self.tokens[..self.length + rows], rows)?;
         Ok(start.elapsed())
     }
 
-    /// A drafter reads one token after another, as many as are drafted for this number of rows.
+    /// A drafter says one token after another, as many as are drafted for this number of rows.
     fn steps(&mut self, number: usize, at: usize) -> Result<Duration, ModelError> {
         let start = Instant::now();
-        for read in 1..self.rows[at] {
-            self.drafters[number].logits(&self.tokens[..self.length + read], 1)?;
-        }
+        self.drafters[number].continue_greedily(&self.tokens[..=self.length], self.rows[at] - 1)?;
         Ok(start.elapsed())
     }
 }

@@ -106,7 +106,8 @@ mod tests {
 
     fn propose(drafter: &mut SyntheticDrafter, sequence: &[TokenId], max: usize) -> Vec<TokenId> {
         let sampler = Sampler::new(&SamplingOptions::default()).unwrap();
-        let request = DraftRequest { max, score_after: false, vocab: VOCAB, prompt: 1, sampler: &sampler };
+        let request =
+            DraftRequest { max, score_after: false, raw: true, vocab: VOCAB, prompt: 1, sampler: &sampler };
         let proposal = drafter.propose(sequence, &request, &mut SeededDraws::new(0, 1)).unwrap();
         assert_eq!(proposal.check(VOCAB, max), Ok(()));
         proposal.tokens

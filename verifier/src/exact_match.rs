@@ -1,5 +1,5 @@
-use crate::AcceptanceRule;
-use drafthorse_logits::{Draws, Origin, Probs, Proposal, Purpose, Scores, Verdict};
+use crate::{AcceptanceRule, Needs, round::match_draws};
+use drafthorse_logits::{Draws, Probs, Proposal, Purpose, Scores, Verdict};
 use std::borrow::Cow;
 
 /// Exact match: at each position a token is drawn from the expert, and the drafted one stands if it is
@@ -29,6 +29,10 @@ impl AcceptanceRule for ExactMatch {
         true
     }
 
+    fn needs(&self) -> Needs {
+        Needs::Draw
+    }
+
     fn judge(
         &self,
         proposal: &Proposal,
@@ -36,14 +40,7 @@ impl AcceptanceRule for ExactMatch {
         position: usize,
         draws: &mut dyn Draws,
     ) -> Verdict {
-        let mut draw = |index: usize| draws.pick(position + index, Purpose::Target, expert[index].probs());
-        for (accepted, &token) in proposal.tokens.iter().enumerate() {
-            let next = draw(accepted);
-            if next != token {
-                return Verdict { accepted, next, origin: Origin::Replacement };
-            }
-        }
-        let accepted = proposal.tokens.len();
-        Verdict { accepted, next: draw(accepted), origin: Origin::Bonus }
+        let draw = |index: usize| draws.pick(position + index, Purpose::Target, expert[index].probs());
+        match_draws(&proposal.tokens, draw)
     }
 }

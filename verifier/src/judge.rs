@@ -1,5 +1,8 @@
-use crate::couple;
-use drafthorse_logits::{Draws, Origin, Probs, Proposal, Purpose, Scores, Verdict};
+use crate::{
+    couple,
+    round::{bonus, first_refused},
+};
+use drafthorse_logits::{Draws, Probs, Proposal, Purpose, Scores, Verdict};
 use std::borrow::Cow;
 
 /// Decides a round position by position: drafted tokens stand until the first that is refused; then comes
@@ -15,7 +18,7 @@ use std::borrow::Cow;
 ///
 /// # Panics
 ///
-/// If `expert` has too few rows.
+/// If `expert` or the proposal's scores have too few rows.
 ///
 /// Source: Narasimhan et al., "Faster Cascades via Speculative Decoding", 2025, Algorithm 4 (with
 /// `target` = the expert's distribution: Leviathan et al., 2023, Algorithm 1).
@@ -26,12 +29,12 @@ pub fn judge<'a>(
     position: usize,
     draws: &mut dyn Draws,
 ) -> Verdict {
-    let drafted = proposal.tokens.iter().zip(&proposal.scores).zip(expert);
-    for (accepted, ((&token, draft), expert)) in drafted.enumerate() {
-        let law = target(draft, expert);
-        if let Err(next) = couple(token, draft.probs(), &law, position + accepted, draws) {
-            return Verdict { accepted, next, origin: Origin::Replacement };
-        }
+    let refused = first_refused(&proposal.tokens, |index, token| {
+        let draft = &proposal.scores[index];
+        couple(token, draft.probs(), &target(draft, &expert[index]), position + index, draws)
+    });
+    if let Some(verdict) = refused {
+        return verdict;
     }
     let accepted = proposal.tokens.len();
     let last = &expert[accepted];
@@ -39,6 +42,5 @@ pub fn judge<'a>(
         Some(draft) => target(draft, last),
         None => Cow::Borrowed(last.probs()),
     };
-    let next = draws.pick(position + accepted, Purpose::Target, &law);
-    Verdict { accepted, next, origin: Origin::Bonus }
+    bonus(&proposal.tokens, draws.pick(position + accepted, Purpose::Target, &law))
 }

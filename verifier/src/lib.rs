@@ -3,7 +3,8 @@
 //! An [`AcceptanceRule`] states a law: the distribution the next token shall have, given what drafter and
 //! expert say. [`couple`] draws from that law while keeping the drafted token as often as any method
 //! can, and [`judge`] does so position by position along a draft. They are the only places where a token
-//! is accepted or replaced.
+//! is accepted or replaced, but for one: where rows of logits stay on a device, a [`Reading`] holds what was
+//! found out there for rules that [need](Needs) no more.
 //!
 //! # Example
 //!
@@ -25,6 +26,7 @@ mod couple;
 mod exact_match;
 mod judge;
 mod lossless;
+mod round;
 mod rule;
 mod verifier;
 
@@ -32,5 +34,6 @@ pub use couple::couple;
 pub use exact_match::ExactMatch;
 pub use judge::judge;
 pub use lossless::Lossless;
-pub use rule::{AcceptanceRule, RULES, RuleError, rule};
+pub use round::{Reading, Round};
+pub use rule::{AcceptanceRule, Needs, RULES, RuleError, rule};
 pub use verifier::Verifier;

@@ -1,4 +1,4 @@
-use crate::AcceptanceRule;
+use crate::{AcceptanceRule, Needs};
 use drafthorse_logits::{Probs, Scores};
 use std::borrow::Cow;
 
@@ -25,5 +25,9 @@ impl AcceptanceRule for Lossless {
 
     fn is_lossless(&self) -> bool {
         true
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::Coupling
     }
 }

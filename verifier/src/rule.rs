@@ -2,6 +2,24 @@ use crate::{ExactMatch, Lossless, judge};
 use drafthorse_logits::{Draws, Probs, Proposal, Scores, Verdict};
 use std::{borrow::Cow, sync::Arc};
 
+/// What a rule looks at to decide a round. The less it is, the less has to be read of a device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Needs {
+    /// Everything drafter and expert say, [`Scores::raw`] too.
+    #[default]
+    Raw,
+    /// What is sampled, [`Scores::probs`], and never [`Scores::raw`].
+    Sampled,
+    /// As `Sampled`, and moreover the law is the expert's distribution, rounds being decided by the
+    /// provided [`judge`](AcceptanceRule::judge).
+    Coupling,
+    /// As `Sampled`, and moreover all that is asked at a position is a token drawn there from the expert's
+    /// distribution for [`Purpose::Target`](drafthorse_logits::Purpose::Target): a drafted token stands if
+    /// it is the same, otherwise the drawn one comes.
+    Draw,
+}
+
 /// By which law drafted tokens are kept or replaced.
 ///
 /// One method is enough: whatever a rule wants, stating its target law and coupling the draft maximally
@@ -29,6 +47,11 @@ pub trait AcceptanceRule: Send + Sync {
     /// Whether the law after the last drafted token needs the drafter's scores there too.
     fn needs_draft_after(&self) -> bool {
         false
+    }
+
+    /// What the rule looks at. A rule that says nothing gets everything.
+    fn needs(&self) -> Needs {
+        Needs::Raw
     }
 
     /// Whether the rule's own settings make sense.
@@ -74,6 +97,10 @@ impl<R: AcceptanceRule + ?Sized> AcceptanceRule for Arc<R> {
 
     fn needs_draft_after(&self) -> bool {
         (**self).needs_draft_after()
+    }
+
+    fn needs(&self) -> Needs {
+        (**self).needs()
     }
 
     fn check(&self) -> Result<(), RuleError> {

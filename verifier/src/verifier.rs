@@ -1,4 +1,5 @@
-use drafthorse_logits::{Context, Proposal, Sampler, Scores, TokenId};
+use crate::{AcceptanceRule, Needs, Reading, Round, round::questions};
+use drafthorse_logits::{Context, Draws, Scores, TokenId};
 use drafthorse_model::{CachedModel, LanguageModel, ModelError, SequenceModel, Vocabulary};
 use std::sync::Arc;
 
@@ -43,9 +44,33 @@ impl Verifier {
         self.model.logits(sequence, 0).map(drop)
     }
 
-    /// The expert's scores at every drafted position and after the last, in one forward pass.
+    /// What the expert says at every drafted position and after the last, in one forward pass: of each row
+    /// as little as the rule needs.
     ///
-    /// The first `prompt` tokens of `sequence` are the prompt.
+    /// # Errors
+    ///
+    /// As [`CachedModel::logits`], and rows of logits from which no token can be drawn.
+    pub fn read(
+        &mut self,
+        round: &Round<'_>,
+        rule: &dyn AcceptanceRule,
+        draws: &dyn Draws,
+    ) -> Result<Reading, ModelError> {
+        let needs = rule.needs();
+        match round.sampler.temperature_alone() {
+            Some(0.0) if needs != Needs::Raw => self.points(round).map(Reading::scores),
+            Some(temperature) if self.model.keeps_rows() => match questions(round, needs, draws) {
+                Some(questions) => {
+                    let answers = self.model.answers(&tokens(round), &questions, temperature)?;
+                    Ok(Reading::answers(needs, answers))
+                }
+                None => self.scores(round).map(Reading::scores),
+            },
+            _ => self.scores(round).map(Reading::scores),
+        }
+    }
+
+    /// The expert's scores at every drafted position and after the last, in one forward pass.
     ///
     /// # Shapes
     ///
@@ -53,20 +78,25 @@ impl Verifier {
     ///
     /// # Errors
     ///
-    /// As [`CachedModel::logits`], and rows of logits from which no token can be drawn.
-    pub fn scores(
-        &mut self,
-        sequence: &[TokenId],
-        prompt: usize,
-        proposal: &Proposal,
-        sampler: &Sampler,
-    ) -> Result<Vec<Scores>, ModelError> {
-        let tokens = [sequence, &proposal.tokens].concat();
-        let logits = self.model.logits(&tokens, proposal.tokens.len() + 1)?;
+    /// As [`Verifier::read`].
+    pub fn scores(&mut self, round: &Round<'_>) -> Result<Vec<Scores>, ModelError> {
+        let tokens = tokens(round);
+        let logits = self.model.logits(&tokens, round.proposal.tokens.len() + 1)?;
         let score = |(row, logits)| {
-            let context = Context::new(&tokens[..sequence.len() + row], prompt);
-            sampler.scores(&context, logits).map_err(ModelError::from)
+            let context = Context::new(&tokens[..round.sequence.len() + row], round.prompt);
+            round.sampler.scores(&context, logits).map_err(ModelError::from)
         };
         logits.iter().enumerate().map(score).collect()
     }
+
+    /// The scores at temperature 0, which are points: of each row its most probable token is enough.
+    fn points(&mut self, round: &Round<'_>) -> Result<Vec<Scores>, ModelError> {
+        let best = self.model.argmax(&tokens(round), round.proposal.tokens.len() + 1)?;
+        Ok(best.into_iter().map(|token| Scores::point(token, self.model.vocab_size())).collect())
+    }
+}
+
+/// All that is to be read.
+fn tokens(round: &Round<'_>) -> Vec<TokenId> {
+    [round.sequence, &round.proposal.tokens].concat()
 }

@@ -112,12 +112,15 @@ pub(super) fn finish_kernel<I: Int>(
         out[at] = f32::cast_from(best);
         out[at + 1] = largest * sharpness;
         out[at + 2] = largest * sharpness + f32::ln(sum);
-        out[at + 3] = probability(logits[row * vocab + token], largest, sum, sharpness);
+        // Beyond the row is no token.
+        let known = usize::min(token, vocab - 1);
+        let p = probability(logits[row * vocab + known], largest, sum, sharpness);
         let mut q = 1.0f32;
         if comptime!(!plan.point) {
-            q = draft[row * vocab + token];
+            q = draft[row * vocab + known];
         }
-        out[at + 4] = q;
+        out[at + 3] = select(token < vocab, p, 0.0f32);
+        out[at + 4] = select(token < vocab, q, 0.0f32);
         out[at + 5] = distance * 0.5f32;
         out[at + 6] = mass;
         out[at + 7] = f32::cast_from(sample);

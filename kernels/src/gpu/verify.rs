@@ -46,8 +46,8 @@ pub(super) fn verify(
     let sharpness = (1.0 / temperature).min(1e30) as f32;
     let (exponents, masses) = (output(&logits, [m * chunks, 3]), output(&logits, [m * chunks, 2]));
     let (count, dim) = grid(&client, m * chunks, plan.lanes);
-    // SAFETY: units beyond the chunks return, the last chunk ends with the row, and drafted tokens are below
-    // the length of a row.
+    // SAFETY: units beyond the chunks return, the last chunk ends with the row, and nothing is read at drafted
+    // tokens beyond the row.
     unsafe {
         exponents_kernel::launch_unchecked(
             &client,
@@ -109,6 +109,9 @@ pub(super) fn verify(
 /// The least logit reckoned with; differences to it are finite.
 const LEAST: f32 = -3.0e38;
 
+/// In the place of logits that are none, beyond all others.
+const WORST: f32 = 3.4e38;
+
 /// No token.
 pub(super) const NONE: u32 = 1 << 31;
 
@@ -145,7 +148,7 @@ fn exponents_kernel<N: Size>(
             let values = logits[row_at + i];
             #[unroll]
             for e in 0..size {
-                let value = f32::max(values.extract(e), f32::new(LEAST));
+                let value = usable(values.extract(e));
                 let more = value > largest || token == u32::new(NONE as i64);
                 largest = select(more, value, largest);
                 token = select(more, u32::cast_from(i * size + e), token);
@@ -262,6 +265,16 @@ pub(super) fn normalizer(
         }
     }
     (all_largest, total(sum, lanes))
+}
+
+/// A logit, not below what is reckoned with; NaN and +inf become the worst. The bits decide: compilers of
+/// devices may take it that there are none of either.
+#[cube]
+fn usable(logit: f32) -> f32 {
+    let bits = u32::reinterpret(logit);
+    let is_nan = (bits & 0x7fff_ffffu32) > 0x7f80_0000u32;
+    let bad = is_nan || bits == 0x7f80_0000u32;
+    select(bad, f32::new(WORST), f32::max(logit, f32::new(LEAST)))
 }
 
 /// p of a token.

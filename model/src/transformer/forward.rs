@@ -1,23 +1,28 @@
 //! One forward over ragged segments: rows of all of them laid end to end.
 
-use super::{Transformer, TransformerCache, rope, weights::Layer};
+use super::{Transformer, TransformerCache, rope, rows, weights::Layer};
 use crate::{KvCache, ModelError, Segment};
 use burn::tensor::{Int, Tensor, TensorData, s};
 use drafthorse_kernels::{
-    AttentionShape, HeadNorms, attention, embed, gated_linear, linear, linear_add, rms_norm, rope_and_append,
+    AttentionShape, HeadNorms, argmax_of, attention, embed, gated_linear, linear, linear_add, rms_norm,
+    rope_and_append,
 };
-use drafthorse_logits::Logits;
+use drafthorse_logits::{RowQuestion, TokenId};
 
 type Segments<'a> = [Segment<'a, TransformerCache>];
 
 impl Transformer {
-    pub(super) fn run(
+    /// Reads the segments, whose tokens are also on the device; `finish` gets the logits of all wanted rows, `[rows, vocab]`, on the device, if
+    /// there are any.
+    pub(super) fn run<T>(
         &self,
-        segments: &mut [Segment<'_, TransformerCache>],
-    ) -> Result<Vec<Logits>, ModelError> {
+        ids: Tensor<1, Int>,
+        segments: &mut Segments<'_>,
+        finish: impl FnOnce(Option<Tensor<2>>) -> Result<T, ModelError>,
+    ) -> Result<T, ModelError> {
         let (config, weights) = (&self.config, &self.weights);
         let angles = self.angles(segments);
-        let mut x = self.embed(segments);
+        let mut x = embed(&self.weights.embedding, ids);
         for segment in segments.iter_mut() {
             segment.cache.begin(segment.tokens.len(), config, self.device.burn());
         }
@@ -26,19 +31,41 @@ impl Transformer {
             let hidden = rms_norm(x.clone(), &layer.feed_forward_norm, config.norm_epsilon);
             x = linear_add(gated_linear(hidden, &layer.gate_up), &layer.down, None, x);
         }
-        let logits = self.head(&x, segments)?;
+        let out = finish(self.head(&x, segments))?;
         for segment in segments {
             segment.cache.commit(segment.tokens.len());
         }
-        Ok(logits)
+        Ok(out)
     }
 
-    fn embed(&self, segments: &Segments<'_>) -> Tensor<2> {
+    /// The tokens of the segments, on the device.
+    pub(super) fn ids(&self, segments: &Segments<'_>) -> Tensor<1, Int> {
         let ids: Vec<i32> =
             segments.iter().flat_map(|s| s.tokens.iter().map(|&token| token.cast_signed())).collect();
         let count = ids.len();
-        let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [count]), self.device.burn());
-        embed(&self.weights.embedding, ids)
+        Tensor::from_data(TensorData::new(ids, [count]), self.device.burn())
+    }
+
+    /// [`continue_greedily`](crate::LanguageModel::continue_greedily) with one synchronisation: each token goes
+    /// from the head to the embedding without leaving the device. `None` where a row looks unusable.
+    pub(super) fn chain(
+        &self,
+        segment: &mut Segment<'_, TransformerCache>,
+        count: usize,
+    ) -> Result<Option<Vec<TokenId>>, ModelError> {
+        let mut ids = self.ids(std::slice::from_ref(segment));
+        let mut tokens = segment.tokens;
+        let mut found = Vec::with_capacity(count);
+        for _ in 0..count {
+            let mut step = [Segment { tokens, rows: 1, cache: &mut *segment.cache }];
+            let Some(logits) = self.run(ids, &mut step, Ok)? else { return Ok(None) };
+            let statistics = rows::statistics(logits, &[RowQuestion::default()], 1.0);
+            ids = argmax_of(&statistics);
+            found.push(statistics);
+            // Which token it is the device knows; here only their number counts.
+            tokens = &[0];
+        }
+        rows::greedy(Tensor::cat(found, 0))
     }
 
     /// Cosines and sines of every row, `[rows, head_dim]`.
@@ -96,8 +123,7 @@ impl Transformer {
     }
 
     /// Logits of the rows that are wanted, and of no others.
-    fn head(&self, x: &Tensor<2>, segments: &Segments<'_>) -> Result<Vec<Logits>, ModelError> {
-        let vocab = self.config.vocab_size;
+    fn head(&self, x: &Tensor<2>, segments: &Segments<'_>) -> Option<Tensor<2>> {
         let mut end = 0;
         let mut wanted = Vec::new();
         for segment in segments {
@@ -107,19 +133,10 @@ impl Transformer {
             }
         }
         if wanted.is_empty() {
-            return Ok(segments.iter().map(|_| Logits::new(Vec::new(), vocab)).collect());
+            return None;
         }
         let x = if wanted.len() == 1 { wanted.remove(0) } else { Tensor::cat(wanted, 0) };
         let hidden = rms_norm(x, &self.weights.norm, self.config.norm_epsilon);
-        let logits = linear(hidden, self.weights.head.as_ref().unwrap_or(&self.weights.embedding), None);
-        let failed = |message: String| ModelError::Backend { message };
-        let data = logits.try_into_data().map_err(|error| failed(format!("{error:?}")))?;
-        let mut rest: Vec<f32> = data.try_into_vec().map_err(|error| failed(format!("{error:?}")))?;
-        // No copy for the last segment, which as a rule is the only one.
-        let mut take = |rows: usize| {
-            let after = rest.split_off(rows * vocab);
-            Logits::new(std::mem::replace(&mut rest, after), vocab)
-        };
-        Ok(segments.iter().map(|segment| take(segment.rows)).collect())
+        Some(linear(hidden, self.weights.head.as_ref().unwrap_or(&self.weights.embedding), None))
     }
 }

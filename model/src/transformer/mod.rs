@@ -7,6 +7,7 @@ mod forward;
 mod generation;
 mod json;
 mod rope;
+mod rows;
 mod weights;
 
 pub use cache::TransformerCache;
@@ -14,9 +15,13 @@ pub use config::ModelConfig;
 pub use generation::GenerationConfig;
 pub use weights::{CacheType, LoadOptions, WeightType};
 
-use crate::{LanguageModel, LoadedDevice, ModelError, Segment, Tokenizer, Vocabulary};
+use crate::{
+    KvCache, LanguageModel, LoadedDevice, ModelError, Segment, Tokenizer, Vocabulary,
+    language_model::{answer_rows, greedy_steps},
+};
+use burn::tensor::Tensor;
 use checkpoint::Checkpoint;
-use drafthorse_logits::Logits;
+use drafthorse_logits::{Logits, RowAnswer, RowQuestion, TokenId};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
@@ -175,6 +180,22 @@ impl Transformer {
         &self.device
     }
 
+    fn check(&self, segments: &[Segment<'_, TransformerCache>]) -> Result<(), ModelError> {
+        segments.iter().try_for_each(|segment| segment.check(self.config.vocab_size, self.config.context_len))
+    }
+
+    /// Reads segments that were checked, on the device's own stream.
+    fn compute<T: Default + Send>(
+        &self,
+        segments: &mut [Segment<'_, TransformerCache>],
+        finish: impl FnOnce(Option<Tensor<2>>) -> Result<T, ModelError> + Send,
+    ) -> Result<T, ModelError> {
+        if segments.is_empty() {
+            return Ok(T::default());
+        }
+        self.device.run(|| guarded(|| self.run(self.ids(segments), segments, finish)))
+    }
+
     /// The type in which the weight matrices are held.
     pub fn weight_type(&self) -> WeightType {
         self.options.weights
@@ -201,14 +222,53 @@ impl LanguageModel for Transformer {
     }
 
     fn forward(&self, segments: &mut [Segment<'_, TransformerCache>]) -> Result<Vec<Logits>, ModelError> {
-        for segment in segments.iter() {
-            segment.check(self.config.vocab_size, self.config.context_len)?;
-        }
-        if segments.is_empty() {
-            return Ok(Vec::new());
-        }
-        self.device.run(|| guarded(|| self.run(segments)))
+        self.check(segments)?;
+        let (rows, vocab) = (rows_of(segments), self.config.vocab_size);
+        self.compute(segments, |logits| rows::read(logits, &rows, vocab))
     }
+
+    fn keeps_rows(&self) -> bool {
+        !self.device.is_cpu()
+    }
+
+    fn answer(
+        &self,
+        segments: &mut [Segment<'_, TransformerCache>],
+        questions: &[RowQuestion],
+        temperature: f32,
+    ) -> Result<Vec<RowAnswer>, ModelError> {
+        if !self.keeps_rows() {
+            return Ok(answer_rows(&self.forward(segments)?, questions, temperature)?);
+        }
+        self.check(segments)?;
+        self.compute(segments, |logits| rows::answer(logits, questions, temperature))
+    }
+
+    fn continue_greedily(
+        &self,
+        mut segment: Segment<'_, TransformerCache>,
+        count: usize,
+    ) -> Result<Vec<TokenId>, ModelError> {
+        if self.keeps_rows() && count > 1 {
+            let (before, context) = (segment.cache.len(), self.config.context_len);
+            segment.rows = 1;
+            segment.check(self.config.vocab_size, context)?;
+            let length = before + segment.tokens.len() + count - 1;
+            if length > context {
+                return Err(ModelError::ContextFull { length, context });
+            }
+            if let Some(out) = self.device.run(|| guarded(|| self.chain(&mut segment, count)))? {
+                return Ok(out);
+            }
+            // Step by step it turns out what is wrong.
+            segment.cache.truncate(before);
+        }
+        greedy_steps(self, segment, count)
+    }
+}
+
+fn rows_of(segments: &[Segment<'_, TransformerCache>]) -> Vec<usize> {
+    segments.iter().map(|segment| segment.rows).collect()
 }
 
 /// Turns a panic of the tensor library into an error. What callers can get wrong is checked before; what

@@ -1,0 +1,111 @@
+use crate::{AcceptanceRule, Needs};
+use drafthorse_logits::{
+    Draws, Origin, Proposal, Purpose, RowAnswer, RowQuestion, Sampler, Scores, TokenId, Verdict,
+};
+
+/// What is to be verified in a round.
+#[derive(Clone, Copy, Debug)]
+#[allow(clippy::exhaustive_structs)]
+pub struct Round<'a> {
+    /// All tokens so far.
+    pub sequence: &'a [TokenId],
+    /// How many of them are the prompt.
+    pub prompt: usize,
+    /// What may follow.
+    pub proposal: &'a Proposal,
+    /// Turns logits into scores.
+    pub sampler: &'a Sampler,
+}
+
+/// What an expert says of a [`Round`], in the form its rule needs; [`Reading::judge`] decides.
+#[derive(Clone, Debug)]
+pub struct Reading(Form);
+
+#[derive(Clone, Debug)]
+enum Form {
+    /// Rows of scores, for any rule.
+    Scores(Vec<Scores>),
+    /// The probability of each drafted token and what would replace it; the bonus.
+    Coupling(Vec<RowAnswer>),
+    /// A token at each position.
+    Draw(Vec<RowAnswer>),
+}
+
+impl Reading {
+    pub(crate) fn scores(scores: Vec<Scores>) -> Self {
+        Self(Form::Scores(scores))
+    }
+
+    /// The answers to [`questions`], which were asked for a rule with these needs.
+    pub(crate) fn answers(needs: Needs, answers: Vec<RowAnswer>) -> Self {
+        Self(if needs == Needs::Coupling { Form::Coupling(answers) } else { Form::Draw(answers) })
+    }
+
+    /// Decides the round it is a reading of, by the rule it was read for.
+    pub fn judge(&self, round: &Round<'_>, rule: &dyn AcceptanceRule, draws: &mut dyn Draws) -> Verdict {
+        let position = round.sequence.len();
+        let tokens = &round.proposal.tokens;
+        match &self.0 {
+            Form::Scores(expert) => rule.judge(round.proposal, expert, position, draws),
+            Form::Coupling(answers) => couple_answers(tokens, answers, position, draws),
+            Form::Draw(answers) => match_draws(tokens, |index| answers[index].token),
+        }
+    }
+}
+
+/// What has to be asked of each row where rows are not wanted; `None` where the draws follow no numbers
+/// known ahead, or the drafter's distributions are needed too.
+pub(crate) fn questions(round: &Round<'_>, needs: Needs, draws: &dyn Draws) -> Option<Vec<RowQuestion>> {
+    let (position, tokens) = (round.sequence.len(), &round.proposal.tokens);
+    let ask = |index: usize| {
+        let drafted = tokens.get(index).copied().filter(|_| needs == Needs::Coupling);
+        let purpose = if drafted.is_some() { Purpose::Replacement } else { Purpose::Target };
+        Some(RowQuestion { drafted, noise: draws.noise(position + index, purpose)? })
+    };
+    let certain = || round.proposal.scores.iter().all(|scores| scores.probs().as_point().is_some());
+    match needs {
+        Needs::Draw => (0..=tokens.len()).map(ask).collect(),
+        Needs::Coupling if certain() => (0..=tokens.len()).map(ask).collect(),
+        Needs::Coupling | Needs::Sampled | Needs::Raw => None,
+    }
+}
+
+/// The first drafted token that is refused, with what comes instead.
+pub(crate) fn first_refused(
+    tokens: &[TokenId],
+    mut decide: impl FnMut(usize, TokenId) -> Result<(), TokenId>,
+) -> Option<Verdict> {
+    tokens.iter().enumerate().find_map(|(accepted, &token)| {
+        let next = decide(accepted, token).err()?;
+        Some(Verdict { accepted, next, origin: Origin::Replacement })
+    })
+}
+
+/// Tokens stand as long as they are what is drawn at their positions.
+pub(crate) fn match_draws(tokens: &[TokenId], mut draw: impl FnMut(usize) -> TokenId) -> Verdict {
+    let refused = first_refused(tokens, |index, token| {
+        let next = draw(index);
+        if next == token { Ok(()) } else { Err(next) }
+    });
+    refused.unwrap_or_else(|| bonus(tokens, draw(tokens.len())))
+}
+
+/// [`couple`](crate::couple) for tokens that were certain: each stands with its probability, and a
+/// replacement was drawn where the row is.
+fn couple_answers(
+    tokens: &[TokenId],
+    answers: &[RowAnswer],
+    position: usize,
+    draws: &mut dyn Draws,
+) -> Verdict {
+    let refused = first_refused(tokens, |index, _| {
+        let RowAnswer { probability, token } = answers[index];
+        let stands = probability >= 1.0 || draws.accept(position + index, probability);
+        if stands { Ok(()) } else { Err(token) }
+    });
+    refused.unwrap_or_else(|| bonus(tokens, answers[tokens.len()].token))
+}
+
+pub(crate) fn bonus(tokens: &[TokenId], next: TokenId) -> Verdict {
+    Verdict { accepted: tokens.len(), next, origin: Origin::Bonus }
+}
