@@ -57,7 +57,7 @@ pub(crate) fn expert(args: &PartArgs) -> Result<Arc<Transformer>, Failure> {
         set_threads(threads.into())?;
     }
     let device = open_device(args.device)?;
-    model(&args.expert, &device, args.load_options(false), |device, options| demo::expert(device, options))
+    model(&args.expert, &device, args.load_options(false), demo::expert)
 }
 
 /// Opens a drafter: a folder, `demo`, `ngram` or `none`.
@@ -73,7 +73,7 @@ pub(crate) fn drafter(name: &str, args: &PartArgs) -> Result<DrafterPart, Failur
         _ => {
             let device = open_device(args.draft_device.unwrap_or(args.device))?;
             let options = args.load_options(true);
-            let model = model(name, &device, options, |device, options| demo::drafter(device, options))?;
+            let model = model(name, &device, options, demo::drafter)?;
             Ok(DrafterPart::Model { name: name.to_owned(), model })
         }
     }

@@ -29,6 +29,7 @@ impl WeightType {
     pub const ALL: [Self; 4] = [Self::F32, Self::F16, Self::Q8, Self::Q4];
 
     /// The type of embedding and head.
+    #[must_use]
     pub fn of_head(self) -> Self {
         if self == Self::Q4 { Self::Q8 } else { self }
     }

@@ -179,7 +179,7 @@ fn tile<S: Simd, W: Rows, const C: usize, const R: usize>(
             rows,
             k,
             out.place(at.row..at.row + R, at.column..at.column + C),
-        )
-    };
+        );
+    }
     finish::<C, R>(factors, at, out);
 }

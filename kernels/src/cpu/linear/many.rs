@@ -151,7 +151,7 @@ fn near<S: Simd, const C: usize, const R: usize>(
             rows,
             k,
             out.place(at.row..at.row + R, at.column..at.column + C),
-        )
-    };
+        );
+    }
     finish::<C, R>(factors, at, out);
 }
