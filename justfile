@@ -19,7 +19,7 @@ test:
 
 # Every example runs to its end.
 examples:
-    for example in embed swap custom_drafter custom_rule; do cargo run --release --quiet --example $example || exit 1; done
+    for example in embed swap custom_drafter custom_rule perplexity; do cargo run --release --quiet --example $example || exit 1; done
 
 # Licences, advisories and sources of all dependencies (needs cargo-deny).
 deny:

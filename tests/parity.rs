@@ -78,6 +78,28 @@ fn vulkan_agrees_with_the_reference() {
     assert_eq!(compare(&open_device(adapter.choice).unwrap(), WeightType::F32, 2e-3), 5);
 }
 
+/// An embedding too large for one buffer of a small device (128 MiB) is held, and read, in parts.
+#[test]
+fn a_vocabulary_larger_than_a_buffer() {
+    const CONFIG: &str = r#"{
+        "model_type": "llama", "hidden_size": 512, "intermediate_size": 64, "num_hidden_layers": 1,
+        "num_attention_heads": 8, "vocab_size": 70000, "max_position_embeddings": 64,
+        "rms_norm_eps": 1e-5, "tie_word_embeddings": true
+    }"#;
+    let Some(adapter) = adapters().into_iter().find(|a| matches!(a.choice, DeviceChoice::Vulkan(_))) else {
+        return println!("NOT RUN: no Vulkan adapter on this machine");
+    };
+    let [vulkan, cpu] = [adapter.choice, DeviceChoice::Cpu].map(|choice| {
+        let model =
+            Transformer::generated("large", CONFIG, 1, &open_device(choice).unwrap(), WeightType::F32);
+        CachedModel::new(Arc::new(model.unwrap())).logits(&[3, 69_999, 30_000, 65_535, 65_536], 5).unwrap()
+    });
+    let rows: Vec<Vec<f32>> = cpu.iter().map(<[f32]>::to_vec).collect();
+    let difference = largest_difference(&vulkan, &rows);
+    assert!(difference < 2e-3, "logits differ by {difference}");
+    assert!(rows.iter().flatten().any(|logit| logit.abs() > 0.1), "nothing was compared");
+}
+
 /// Weights loaded on one thread, read on several at a time: one device serves them all.
 #[test]
 fn threads_share_a_device() {

@@ -54,3 +54,13 @@ fn is_cpu(device: &Device) -> bool {
         _ => false,
     }
 }
+
+/// The largest tensor the device can hold, in bytes: small GPUs hold no more than 128 MiB in one.
+fn largest_buffer(device: &Device) -> usize {
+    match device.as_dispatch() {
+        #[cfg(feature = "gpu")]
+        burn::backend::DispatchDevice::Cube(device) => gpu::largest_buffer(device),
+        #[allow(unreachable_patterns, reason = "depends on the backends built in")]
+        _ => usize::MAX,
+    }
+}

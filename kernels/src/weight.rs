@@ -3,7 +3,7 @@
 use crate::backend::WeightOf;
 use burn::{
     backend::Dispatch,
-    tensor::{DType, Device, Int, Tensor, TensorData},
+    tensor::{DType, Device, Element, Int, Tensor, TensorData},
 };
 use half::f16;
 
@@ -193,8 +193,33 @@ impl HostBlocks {
         out
     }
 
-    /// The matrix on a device.
-    pub fn on(self, device: &Device) -> Weight {
+    /// Cuts off all rows but the first `rows`, and returns them.
+    ///
+    /// # Panics
+    ///
+    /// If there are fewer.
+    #[must_use]
+    pub fn split_off(&mut self, rows: usize) -> Self {
+        let blocks = self.columns.div_ceil(BLOCK);
+        let (format, columns) = (self.format, self.columns);
+        let quants = self.quants.split_off(rows * blocks * format.bytes());
+        Self { format, columns, quants, scales: self.scales.split_off(rows * blocks) }
+    }
+
+    /// The matrix on a device, in parts where no buffer of the device is large enough for it.
+    pub fn on(mut self, device: &Device) -> Weight {
+        let row = self.columns.div_ceil(BLOCK) * self.format.bytes();
+        let most = (crate::largest_buffer(device) / row.max(1)).max(1);
+        let mut parts = Vec::new();
+        while self.rows() > most {
+            let rest = self.split_off(most);
+            parts.push(std::mem::replace(&mut self, rest).whole_on(device));
+        }
+        parts.push(self.whole_on(device));
+        Weight::parts(parts)
+    }
+
+    fn whole_on(self, device: &Device) -> Weight {
         let (rows, blocks) = (self.rows(), self.columns.div_ceil(BLOCK));
         let words = blocks * self.format.bytes() / 4;
         let quants = TensorData::from_bytes_vec(self.quants, [rows, words], DType::U32);
@@ -211,6 +236,38 @@ impl HostBlocks {
 }
 
 impl Weight {
+    /// A dense matrix of rows of `columns` values, in parts where no buffer of the device is large enough
+    /// for it.
+    ///
+    /// # Panics
+    ///
+    /// If the values are no whole number of rows.
+    pub fn dense<E: Element>(values: Vec<E>, columns: usize, device: &Device) -> Self {
+        Self::dense_in(values, columns, device, crate::largest_buffer(device))
+    }
+
+    /// The same with buffers of at most `largest` bytes.
+    pub(crate) fn dense_in<E: Element>(
+        mut values: Vec<E>,
+        columns: usize,
+        device: &Device,
+        largest: usize,
+    ) -> Self {
+        assert!(columns > 0 && values.len().is_multiple_of(columns), "whole rows");
+        let most = (largest / (columns * size_of::<E>())).max(1);
+        let part = |values: Vec<E>| {
+            let shape = [values.len() / columns, columns];
+            Self::Dense(Tensor::from_data(TensorData::new(values, shape), (device, E::dtype())))
+        };
+        let mut parts = Vec::new();
+        while values.len() > most * columns {
+            let rest = values.split_off(most * columns);
+            parts.push(part(std::mem::replace(&mut values, rest)));
+        }
+        parts.push(part(values));
+        Self::parts(parts)
+    }
+
     /// Quantises `[n, k]` values.
     ///
     /// # Panics
@@ -267,5 +324,37 @@ impl Weight {
             }),
             Self::Parts(_) => None,
         }
+    }
+}
+
+#[cfg(all(test, feature = "cpu"))]
+mod tests {
+    use super::*;
+
+    fn values(weight: &Weight) -> Vec<f32> {
+        crate::portable::dense(weight).into_data().try_into_vec().unwrap()
+    }
+
+    #[test]
+    fn parts_are_as_large_as_buffers_and_together_the_whole() {
+        let device = Device::flex();
+        let whole: Vec<f32> = (0..7 * 5).map(|i| i as f32).collect();
+        for (largest, count) in [(usize::MAX, 1), (7 * 20, 1), (6 * 20, 2), (3 * 20 + 19, 3), (20, 7), (1, 7)]
+        {
+            let weight = Weight::dense_in(whole.clone(), 5, &device, largest);
+            let parts = if let Weight::Parts(parts) = &weight { parts.len() } else { 1 };
+            assert_eq!((parts, weight.dims()), (count, [7, 5]), "{largest}");
+            assert_eq!(values(&weight), whole, "{largest}");
+        }
+    }
+
+    #[test]
+    fn blocks_split_between_rows() {
+        let mut all = HostBlocks::new(BlockFormat::Q4, 40);
+        all.push_rows(&(0..3 * 40).map(|i| (i as f32 * 0.7).sin()).collect::<Vec<_>>());
+        let (whole, mut first) = (all.dequantize(), all);
+        let rest = first.split_off(2);
+        assert_eq!((first.rows(), rest.rows()), (2, 1));
+        assert_eq!([first.dequantize(), rest.dequantize()].concat(), whole);
     }
 }

@@ -194,3 +194,8 @@ pub fn with_planes<T>(run: impl FnOnce() -> T) -> T {
     FORCED.set(before);
     out
 }
+
+/// The largest tensor the device can hold, in bytes.
+pub(crate) fn largest_buffer(device: &burn_cubecl::CubeDevice) -> usize {
+    usize::try_from(device.client().properties().memory.max_page_size).unwrap_or(usize::MAX)
+}

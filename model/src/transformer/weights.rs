@@ -227,26 +227,27 @@ impl Loader<'_> {
                 return Ok(Weight::parts(mapped.into_iter().zip(shapes).map(tensor).collect()));
             }
         }
-        self.tensor::<T, 2>(names, shapes, shape, dtype).map(Weight::Dense)
+        Ok(Weight::dense(self.values::<T>(names, shapes)?, shape[1], self.device))
     }
 
     /// Vectors, one after the other.
     fn vector(&mut self, names: &[impl AsRef<str>], lengths: &[usize]) -> Result<Tensor<1>, ModelError> {
         let shapes: Vec<_> = lengths.iter().map(|&length| vec![length]).collect();
-        self.tensor::<f32, 1>(names, &shapes, [lengths.iter().sum()], DType::F32)
+        let values = self.values::<f32>(names, &shapes)?;
+        let count = values.len();
+        Ok(Tensor::from_data(TensorData::new(values, [count]), (self.device, DType::F32)))
     }
 
-    fn tensor<T: Stored + Element, const D: usize>(
+    /// Tensors, one after the other.
+    fn values<T: Stored>(
         &mut self,
         names: &[impl AsRef<str>],
         shapes: &[Vec<usize>],
-        shape: [usize; D],
-        dtype: DType,
-    ) -> Result<Tensor<D>, ModelError> {
-        let mut values: Vec<T> = Vec::new();
+    ) -> Result<Vec<T>, ModelError> {
+        let mut values = Vec::new();
         for (name, shape) in names.iter().zip(shapes) {
             self.checkpoint.read(name.as_ref(), shape, &mut values)?;
         }
-        Ok(Tensor::from_data(TensorData::new(values, shape), (self.device, dtype)))
+        Ok(values)
     }
 }
