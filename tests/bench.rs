@@ -159,7 +159,7 @@ fn without_a_tokenizer_prompts_are_random_tokens() {
     let arguments = ["-m", STRANGER, "-n", "8", "-r", "1", "-k", "2"];
     let output = bench(&[&arguments[..], &["--json"]].concat());
     assert!(output.status.success(), "{}", text(&output.stderr));
-    assert!(text(&output.stderr).contains("the prompts are 12 of 64 random token ids"));
+    assert!(text(&output.stderr).contains("measured on 12 prompts of 64 random token ids"));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&report["prompts"], array(&report["runs"]).len()), (&12.into(), 12 * 2));
     assert!(array(&report["runs"]).iter().all(|run| run["prompt_tokens"] == 64));

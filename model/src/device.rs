@@ -202,6 +202,14 @@ pub fn set_threads(count: usize) -> Result<(), ModelError> {
     Err(error("cpu", "is not in this build; build with the feature `cpu`"))
 }
 
+/// How many processors the CPU device computes with.
+pub fn threads() -> usize {
+    #[cfg(feature = "cpu")]
+    return drafthorse_kernels::threads();
+    #[cfg(not(feature = "cpu"))]
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// What `auto` means on this machine; looking for GPUs takes a while and is done once.
 fn automatic() -> DeviceChoice {
     static CHOICE: OnceLock<DeviceChoice> = OnceLock::new();

@@ -43,7 +43,9 @@ pub use text::{Detokenizer, TextDecoder};
 pub use vocabulary::{Difference, Vocabulary};
 
 #[cfg(feature = "transformer")]
-pub use device::{Adapter, AdapterKind, DeviceChoice, LoadedDevice, adapters, open_device, set_threads};
+pub use device::{
+    Adapter, AdapterKind, DeviceChoice, LoadedDevice, adapters, open_device, set_threads, threads,
+};
 #[cfg(feature = "transformer")]
 pub use text_stream::TextStream;
 #[cfg(feature = "transformer")]

@@ -1,8 +1,10 @@
 //! Statistics in JSON, under the names of this project and under those other tools read.
 
+use super::args::PartArgs;
 use drafthorse::{
     Finish, Stats,
     cost::{CostMeter, RowCost},
+    model::threads,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -149,10 +151,13 @@ pub(crate) struct Machine {
     cpu: Option<String>,
     threads: usize,
     device: String,
+    weights: &'static str,
+    draft_weights: &'static str,
+    cache_type: &'static str,
 }
 
 impl Machine {
-    pub(crate) fn new(device: String) -> Self {
+    pub(crate) fn new(device: String, parts: &PartArgs) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION"),
             burn: BURN,
@@ -160,8 +165,11 @@ impl Machine {
             os: std::env::consts::OS,
             architecture: std::env::consts::ARCH,
             cpu: cpu_name(),
-            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            threads: threads(),
             device,
+            weights: parts.load_options(false).weights.name(),
+            draft_weights: parts.load_options(true).weights.name(),
+            cache_type: parts.load_options(false).cache.name(),
         }
     }
 }

@@ -82,8 +82,8 @@ fn random(args: &BenchArgs, expert: &Transformer) -> Result<Vec<(Prompt, Vec<Tok
     }
     let number = args.limit.unwrap_or(RANDOM_PROMPTS).min(RANDOM_PROMPTS);
     output::note(&format!(
-        "{name} has no tokenizer: {} of {RANDOM_TOKENS} random token ids",
-        if number == 1 { "the prompt is 1".into() } else { format!("the prompts are {number}") }
+        "{name} has no tokenizer; measured on {} of {RANDOM_TOKENS} random token ids",
+        output::count(number, "prompt")
     ));
     let prompt = |seed: usize| {
         let (category, text) = ("random".to_owned(), format!("random token ids {seed}"));

@@ -87,7 +87,7 @@ pub(super) fn write(bench: &Bench<'_>, runs: &[Run], prompts: usize) -> Result<(
         return print(bench, &summaries, prompts, &mut out);
     }
     let report = Report {
-        machine: Machine::new(bench.expert.device().to_string()),
+        machine: Machine::new(bench.expert.device().to_string(), &bench.args.parts),
         expert: &args.parts.expert,
         rule: &args.parts.rule,
         temperature: args.sampling.temperature,
@@ -202,8 +202,9 @@ fn print(
     let args = bench.args;
     writeln!(
         out,
-        "expert {} on {}, rule {}, temperature {}, {} x {} x {}\n",
+        "expert {} in {} on {}, rule {}, temperature {}, {} x {} x {}\n",
         args.parts.expert,
+        args.parts.load_options(false).weights.name(),
         bench.expert.device(),
         args.parts.rule,
         args.sampling.temperature,
