@@ -332,7 +332,7 @@ mod tests {
     use super::*;
 
     fn values(weight: &Weight) -> Vec<f32> {
-        crate::portable::dense(weight).into_data().try_into_vec().unwrap()
+        crate::portable::dense(weight).into_data().try_into_vec().expect("f32 data")
     }
 
     #[test]
