@@ -12,6 +12,7 @@ mod json;
 mod output;
 mod parts;
 mod prompts;
+mod rules;
 
 use args::{Cli, Command};
 use clap::Parser;
@@ -25,6 +26,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Generate(args) => generate::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Check(args) => check::run(args),
+        Command::Rules(args) => rules::run(args),
         Command::Devices => devices::run(),
         Command::Completions(args) => completions::run(args),
     };
