@@ -22,7 +22,7 @@ pub use rouge::{rouge_l, rouge_n};
 /// Whether two texts are the same once case, punctuation, English articles and the amount of white space are
 /// left aside.
 ///
-/// Source: the normalisation of SQuAD (Rajpurkar et al., 2016) and its evaluation script.
+/// Source: the normalisation of `SQuAD` (Rajpurkar et al., 2016) and its evaluation script.
 pub fn exact_match(text: &str, reference: &str) -> bool {
     normalized(text) == normalized(reference)
 }

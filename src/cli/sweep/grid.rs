@@ -102,7 +102,7 @@ fn specs(list: &str) -> Vec<String> {
     let mut specs: Vec<String> = Vec::new();
     for part in list.split(',').map(str::trim).filter(|part| !part.is_empty()) {
         match specs.last_mut() {
-            Some(last) if part.contains('=') && !part.contains(':') => *last += &format!(",{part}"),
+            Some(last) if part.contains('=') && !part.contains(':') => *last = format!("{last},{part}"),
             _ => specs.push(part.to_owned()),
         }
     }

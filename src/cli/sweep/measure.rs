@@ -14,10 +14,7 @@ use crate::cli::{
 };
 use drafthorse::{
     Drafter, Engine, Error, ErrorKind, ModelDrafter, SequentialCascade, SequentialRule, SessionOptions,
-    TokenId, Transformer,
-    cost::Counted,
-    logits::log_sum_exp,
-    model::CachedModel,
+    TokenId, Transformer, cost::Counted, logits::log_sum_exp, model::CachedModel,
 };
 use std::{sync::Arc, time::Duration};
 
@@ -33,7 +30,7 @@ pub(super) struct Measure<'a> {
 /// A text and what it cost.
 struct Text {
     tokens: Vec<TokenId>,
-    text: String,
+    content: String,
     counts: Counts,
     time: Duration,
     prompt_time: Duration,
@@ -81,13 +78,13 @@ impl<'a> Measure<'a> {
     pub(super) fn unfit(&self, point: &Point) -> Result<Option<String>, Failure> {
         let counters = Counters::new(self.parts);
         let problem = match &point.method {
-            Method::Sequential(_) => match &counters.drafter {
-                Some(drafter) => SequentialCascade::new(counters.expert.clone(), drafter.clone()).err(),
-                None => {
+            Method::Sequential(_) => {
+                let Some(drafter) = &counters.drafter else {
                     let name = self.parts.drafter.name();
                     return Ok(Some(format!("drafter `{name}` is no model that could write a text")));
-                }
-            },
+                };
+                SequentialCascade::new(counters.expert.clone(), drafter.clone()).err()
+            }
             Method::Expert | Method::Speculative(_) => {
                 let mut engine = self.engine(&counters, point)?;
                 engine.session(&[0], &self.options_of(point)).err()
@@ -122,8 +119,8 @@ impl<'a> Measure<'a> {
             counts: text.counts,
             seconds: text.time.as_secs_f64(),
             prompt_seconds: text.prompt_time.as_secs_f64(),
-            quality: judge(&text.text, item.reference.as_deref(), log_probability),
-            text: text.text,
+            quality: judge(&text.content, item.reference.as_deref(), log_probability),
+            text: text.content,
             ..Run::default()
         }))
     }
@@ -169,7 +166,7 @@ impl<'a> Measure<'a> {
         }
         let (stats, tokens) = (session.stats().clone(), session.generated().to_vec());
         let (time, prompt_time) = (stats.decode_time(), stats.prompt_time);
-        Ok(Some(Text { tokens, text, counts: Counts::speculative(&stats), time, prompt_time }))
+        Ok(Some(Text { tokens, content: text, counts: Counts::speculative(&stats), time, prompt_time }))
     }
 
     fn sequential(
@@ -188,7 +185,7 @@ impl<'a> Measure<'a> {
         let text = cascade.generate(prompt, &self.options, rule)?;
         let counts = Counts::sequential(&text.stats);
         let (time, prompt_time) = (text.stats.decode_time, text.stats.prompt_time);
-        Ok(Text { tokens: text.tokens, text: text.text, counts, time, prompt_time })
+        Ok(Text { tokens: text.tokens, content: text.text, counts, time, prompt_time })
     }
 
     /// Mean over the tokens of a text, in nats, by the expert as it is (temperature 1, no filter).

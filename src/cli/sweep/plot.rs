@@ -15,14 +15,14 @@ use svg::{
     node::element::{Circle, Group, Line, Polyline, Rectangle, Text},
 };
 
-const WIDTH: f64 = 1560.0;
+const WIDTH: f64 = 1580.0;
 const HEIGHT: f64 = 760.0;
 const TOP: f64 = 84.0;
 const BOTTOM: f64 = HEIGHT - 70.0;
 /// Left ends of the panels, and how wide they are.
-const PANELS: [f64; 2] = [86.0, 686.0];
+const PANELS: [f64; 2] = [86.0, 702.0];
 const PANEL_WIDTH: f64 = 530.0;
-const LEGEND: f64 = 1250.0;
+const LEGEND: f64 = 1264.0;
 const FRONT: &str = "#e6a700";
 
 /// Points that belong together, in the order of their dial.
@@ -32,6 +32,15 @@ struct Curve<'a> {
     style: Style,
     points: Vec<&'a Summary>,
 }
+
+impl Curve<'_> {
+    fn is_reference(&self) -> bool {
+        REFERENCES.contains(&self.promise)
+    }
+}
+
+/// Kinds of curves that stand out in black and grey.
+const REFERENCES: [&str; 2] = ["baseline", "lossless"];
 
 /// What lies on the horizontal axis.
 struct Cost {
@@ -72,12 +81,15 @@ fn curves(points: &[Summary]) -> Vec<Curve<'_>> {
             curve.points.push(point);
             continue;
         }
-        let kind = if ["baseline", "lossless"].contains(&point.promise) { point.promise } else { "" };
+        let kind = if REFERENCES.contains(&point.promise) { point.promise } else { "" };
         let number = of_kind.entry(kind).or_default();
         let style = style(kind, *number);
         *number += 1;
         curves.push(Curve { name: &point.curve, promise: point.promise, style, points: vec![point] });
     }
+    // Those of a kind stand together in the legend, wherever they stand in a list.
+    let kinds: Vec<_> = curves.iter().map(|curve| curve.promise).collect();
+    curves.sort_by_key(|curve| kinds.iter().position(|kind| *kind == curve.promise));
     for curve in &mut curves {
         curve.points.sort_by(|a, b| a.value.partial_cmp(&b.value).unwrap_or(std::cmp::Ordering::Equal));
     }
@@ -95,7 +107,9 @@ fn panel(report: &TaskReport, curves: &[Curve<'_>], metric: Metric, cost: &Cost,
         group = group.add(level(expert, &y, left));
     }
     group = group.add(envelope(&places, &x, &y));
-    for curve in curves {
+    // What all others are compared with lies on top.
+    let (above, below): (Vec<_>, Vec<_>) = curves.iter().partition(|curve| curve.is_reference());
+    for curve in below.into_iter().chain(above) {
         let places = curve.points.iter().filter_map(|summary| place(summary));
         let places: Vec<_> = places.map(|(cost, quality)| (x.at(cost), y.at(quality))).collect();
         let mut line = lines(&places, curve.style.color).set("stroke-width", 1.2).set("stroke-opacity", 0.65);

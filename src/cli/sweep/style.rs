@@ -67,7 +67,7 @@ impl Style {
                 let corner = |i: usize| {
                     let (angle, radius) = (
                         f64::from(i as u32) * std::f64::consts::PI / 5.0,
-                        if i % 2 == 0 { 9.0 } else { 3.8 },
+                        if i.is_multiple_of(2) { 9.0 } else { 3.8 },
                     );
                     (radius * angle.sin(), -radius * angle.cos())
                 };

@@ -110,7 +110,9 @@ impl<'a> Runs<'a> {
     fn summary(&self, point: &Point, prompts: &[usize], parameters: (usize, usize)) -> Summary {
         let runs: Vec<&Run> = prompts.iter().map(|prompt| self.by_point[&(*prompt, &*point.id)]).collect();
         let mut counts = Counts::default();
-        runs.iter().for_each(|run| counts.add(&run.counts));
+        for run in &runs {
+            counts.add(&run.counts);
+        }
         let seconds: f64 = runs.iter().map(|run| run.seconds).sum();
         let tokens = |run: &Run| run.counts.emitted as f64;
         let compute = |run: &Run| {
