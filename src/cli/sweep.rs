@@ -181,14 +181,17 @@ fn follow(
     if let Some((task, prompt, points)) = plan.first() {
         // Warm-up, not counted.
         for point in points.iter().take(WARM_UP) {
-            measure.run(point, &task.items[*prompt], interrupt)?;
+            measure.run(point, *prompt, &task.items[*prompt], interrupt)?;
         }
     }
     for (task, prompt, points) in plan {
         for point in points {
             bar.set_message(format!("{} {}: {}", task.name, prompt + 1, point.id));
-            let run =
-                if interrupt.seen() { None } else { measure.run(point, &task.items[*prompt], interrupt)? };
+            let run = if interrupt.seen() {
+                None
+            } else {
+                measure.run(point, *prompt, &task.items[*prompt], interrupt)?
+            };
             let Some(run) = run else { return Ok(false) };
             let session = store.session();
             store.add(&Run { session, task: task.name.clone(), prompt: *prompt, ..run })?;

@@ -23,6 +23,7 @@ pub(super) struct Measure<'a> {
     parts: &'a Parts,
     draft_length: usize,
     options: SessionOptions,
+    seed: u64,
     /// The expert once more, which judges texts.
     judge: CachedModel<Transformer>,
 }
@@ -71,7 +72,7 @@ impl<'a> Measure<'a> {
             ..Default::default()
         };
         let judge = CachedModel::new(parts.expert.clone());
-        Self { parts, draft_length: args.draft_length, options, judge }
+        Self { parts, draft_length: args.draft_length, seed: options.seed, options, judge }
     }
 
     /// Why a point cannot be measured with this drafter.
@@ -97,13 +98,16 @@ impl<'a> Measure<'a> {
         }
     }
 
-    /// One text; `None` after Ctrl-C.
+    /// One text; `None` after Ctrl-C. `prompt` is the number of the item in its task.
     pub(super) fn run(
         &mut self,
         point: &Point,
+        prompt: usize,
         item: &Item,
         interrupt: &Interrupt,
     ) -> Result<Option<Run>, Failure> {
+        // Prompts of equal length shall not meet the same random numbers, or they would not tell more than one.
+        self.options.seed = self.seed.wrapping_add((prompt as u64) << 32);
         let counters = Counters::new(self.parts);
         let text = match &point.method {
             Method::Sequential(rule) => Some(self.sequential(&counters, *rule, &item.tokens)?),

@@ -30,7 +30,8 @@ impl Store {
                 fs::remove_file(path).map_err(|error| io("remove", path, error))?;
             }
         }
-        if path.exists() {
+        // An empty file is that of a sweep which was stopped before its first text.
+        if fs::metadata(&path).is_ok_and(|file| file.len() > 0) {
             let text = fs::read_to_string(&known).map_err(|error| io("read", &known, error))?;
             compare(&known, &text, settings)?;
         } else {
