@@ -154,13 +154,15 @@ impl<'a> Runs<'a> {
 }
 
 fn qualities(runs: &[&Run]) -> BTreeMap<Metric, Estimate> {
-    let metrics: BTreeSet<Metric> = runs.iter().flat_map(|run| run.quality.keys().copied()).collect();
+    // Only what every text has: a mean over some of the prompts would be of another task.
+    let metrics = runs.iter().take(1).flat_map(|run| run.quality.keys().copied());
+    let metrics = metrics.filter(|metric| runs.iter().all(|run| run.quality.contains_key(metric)));
     let mean = |metric: Metric| {
         let values = runs.iter().filter_map(|run| run.quality.get(&metric));
         let values: Vec<_> = values.map(|value| [*value, 1.0]).collect();
         Some((metric, estimate(&values, |[sum, n]| sum / n)?))
     };
-    metrics.into_iter().filter_map(mean).collect()
+    metrics.filter_map(mean).collect()
 }
 
 /// A function of sums over prompts; `None` where it has no finite value.
