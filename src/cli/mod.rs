@@ -13,6 +13,7 @@ mod output;
 mod parts;
 mod prompts;
 mod rules;
+mod sweep;
 
 use args::{Cli, Command};
 use clap::Parser;
@@ -25,6 +26,7 @@ pub(crate) fn run() -> ExitCode {
     let result = match &cli.command {
         Command::Generate(args) => generate::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Sweep(args) => sweep::run(args),
         Command::Check(args) => check::run(args),
         Command::Rules(args) => rules::run(args),
         Command::Devices => devices::run(),
