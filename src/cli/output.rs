@@ -59,7 +59,7 @@ pub(crate) fn statistics(
 /// What a rule that is not lossless did to the text.
 fn price(stats: &Stats, rule: &dyn AcceptanceRule) -> Option<String> {
     if rule.kind() == Kind::Lossless {
-        return None;
+        return Some(format!("rule {}", rule.name()));
     }
     let mut facts = Vec::new();
     if let (Some(rate), Some(alone)) = (stats.deferral_rate(), stats.draft_decided()) {
