@@ -177,6 +177,14 @@ proptest! {
         prop_assert!(within(budget, &law, &pair), "{} of {budget}", pair.p().kl(&law));
     }
 
+    /// What the drafter cannot say and the expert hardly ever does stays possible.
+    #[test]
+    fn mentored_decoding_loses_nothing(tiny in -60.0..-30.0f64, budget in 0.0..3.0f64) {
+        let pair = given(&[1.0, 0.0], &[1.0, tiny.exp()]);
+        let law = rule("mentored", budget).target(&pair.draft, &pair.expert).into_owned();
+        prop_assert!(within(budget, &law, &pair), "{} of {budget}", pair.p().kl(&law));
+    }
+
     /// No law of the same divergence is nearer to the drafter, as far as mixtures go.
     #[test]
     fn mentored_decoding_beats_mixtures(pair in open_pair(), weight in 0.05..0.95f64) {
