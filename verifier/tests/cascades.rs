@@ -202,6 +202,30 @@ proptest! {
     }
 }
 
+/// In large vocabularies tokens are taken together to find the multiplier, and what is found is nearly as good.
+#[test]
+fn mentored_decoding_nearly_uses_its_budget_in_large_vocabularies() {
+    let vocab = 6000;
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let mut row = || proptest::collection::vec(-8.0..8.0f32, vocab).new_tree(&mut runner).unwrap().current();
+    for _ in 0..8 {
+        let pair = rows(&row(), &row(), 1.0, 1.0);
+        for budget in [0.01, 0.1, 1.0] {
+            let rule = rule("mentored", budget);
+            let law = rule.target(&pair.draft, &pair.expert).into_owned();
+            let spent = pair.p().kl(&law);
+            assert!((spent - budget).abs() < 1e-5 * budget.max(1.0), "{spent} of {budget}");
+            for v in pair.tokens().step_by(97) {
+                let stands = rule.acceptance(v, &pair.draft, &pair.expert);
+                assert!(
+                    (stands - (law.get(v) / pair.q().get(v)).min(1.0)).abs() < 1e-9,
+                    "token {v}: {stands}"
+                );
+            }
+        }
+    }
+}
+
 fn within(budget: f64, law: &Probs, pair: &Pair) -> bool {
     pair.p().kl(law) <= budget + 1e-9
 }
