@@ -1,4 +1,5 @@
 use crate::{LogitsError, Probs, TokenId, simd};
+use std::cmp::Ordering;
 
 /// Index of the largest value; the lowest index among equals. NaN never wins.
 ///
@@ -39,6 +40,42 @@ pub(crate) fn check(row: &[f32]) -> Result<(), LogitsError> {
         return Err(LogitsError::NotFinite { token: token as TokenId, value: row[token] });
     }
     if alive { Ok(()) } else { Err(LogitsError::NothingLeft { vocab: row.len() }) }
+}
+
+/// The last of the largest values whose masses together reach `wanted`; the least of all where they never do.
+/// Brings `values` into another order.
+///
+/// # Panics
+///
+/// If there are no values.
+pub(crate) fn nucleus_edge<T: Copy>(
+    values: &mut [T],
+    order: impl Fn(&T, &T) -> Ordering,
+    mass: impl Fn(T) -> f64,
+    wanted: f64,
+) -> T {
+    let mut edge = values[0];
+    let (mut reached, mut sorted) = (0.0, 0);
+    // The nucleus is small as a rule: sort the best 64, then eight times as many, and so on.
+    let mut block = 64;
+    while sorted < values.len() {
+        let rest = &mut values[sorted..];
+        let take = block.min(rest.len());
+        if take < rest.len() {
+            rest.select_nth_unstable_by(take - 1, |a, b| order(b, a));
+        }
+        rest[..take].sort_unstable_by(|a, b| order(b, a));
+        for &value in &rest[..take] {
+            edge = value;
+            reached += mass(value);
+            if reached >= wanted {
+                return edge;
+            }
+        }
+        sorted += take;
+        block *= 8;
+    }
+    edge
 }
 
 /// What makes a row of logits a distribution.

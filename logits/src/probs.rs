@@ -186,25 +186,7 @@ impl Probs {
     pub fn nucleus(&self, mass: f64) -> f64 {
         let Repr::Dense(probs) = &self.0 else { return 1.0 };
         let mut values = probs.clone();
-        // The nucleus is small as a rule: sort the best 64, then eight times as many, and so on.
-        let (mut reached, mut sorted, mut block, mut least) = (0.0, 0, 64, 1.0);
-        while sorted < probs.len() {
-            let rest = &mut values.as_mut_slice()[sorted..];
-            let take = block.min(rest.len());
-            if take < rest.len() {
-                rest.select_nth_unstable_by(take - 1, |a, b| b.total_cmp(a));
-            }
-            rest[..take].sort_unstable_by(|a, b| b.total_cmp(a));
-            for &value in &rest[..take] {
-                (reached, least) = (reached + value, value);
-                if reached >= mass {
-                    return least;
-                }
-            }
-            sorted += take;
-            block *= 8;
-        }
-        least
+        math::nucleus_edge(values.as_mut_slice(), f64::total_cmp, |p| p, mass)
     }
 
     /// The token at `u` of the cumulative distribution (inverse transform), `u` in `[0, 1)`.

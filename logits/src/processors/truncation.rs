@@ -1,5 +1,8 @@
 use super::{Context, LogitsProcessor};
-use crate::{buffer::Buffer, math::log_sum_exp};
+use crate::{
+    buffer::Buffer,
+    math::{log_sum_exp, nucleus_edge},
+};
 
 /// Keeps the `k` most probable tokens, and those equal to the last of them.
 ///
@@ -33,26 +36,9 @@ impl LogitsProcessor for TopP {
         }
         let total = log_sum_exp(row);
         let mut values = Buffer::copy(row);
-        let mut mass = 0.0;
-        let mut sorted = 0;
-        // The nucleus is small as a rule: sort the best 64, then eight times as many, and so on.
-        let mut block = 64;
-        while sorted < values.len() {
-            let rest = &mut values.as_mut_slice()[sorted..];
-            let take = block.min(rest.len());
-            if take < rest.len() {
-                rest.select_nth_unstable_by(take - 1, |a, b| b.total_cmp(a));
-            }
-            rest[..take].sort_unstable_by(|a, b| b.total_cmp(a));
-            for &value in &rest[..take] {
-                mass += (f64::from(value) - total).exp();
-                if mass >= self.0 {
-                    return exclude_below(row, value);
-                }
-            }
-            sorted += take;
-            block *= 8;
-        }
+        let mass = |logit| (f64::from(logit) - total).exp();
+        let edge = nucleus_edge(values.as_mut_slice(), f32::total_cmp, mass, self.0);
+        exclude_below(row, edge);
     }
 }
 

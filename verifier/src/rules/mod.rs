@@ -38,3 +38,13 @@ fn truncated(expert: &Scores, least: f64) -> Cow<'_, Probs> {
     let law = row.iter().zip(edge.iter()).map(|(&p, &raw)| if raw >= least { p } else { 0.0 });
     Probs::collect(row.len(), law).map_or(Cow::Borrowed(p), Cow::Owned)
 }
+
+/// Whether what the expert gains is more than `price` times how likely it rejects, `TV(p, q)` as sampled.
+fn worth_a_rejection(gain: f64, price: f64, draft: &Scores, expert: &Scores) -> bool {
+    let worth = |rejection: f64| gain > price * rejection;
+    match (worth(0.0), worth(1.0)) {
+        // Both ends of what TV can be agree: it need not be known.
+        (a, b) if a == b => a,
+        _ => worth(draft.probs().total_variation(expert.probs())),
+    }
+}

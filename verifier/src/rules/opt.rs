@@ -42,12 +42,7 @@ impl KeepRule for CascadeOpt {
 
     fn kept<'a>(&self, draft: &'a Scores, expert: &'a Scores) -> Kept<'a> {
         let gain = expert.raw_max() - draft.raw_max();
-        // Both ends of what TV can be may agree; then it need not be known.
-        let asked = |distance: f64| gain > self.lenience * distance;
-        let defer = match (asked(0.0), asked(1.0)) {
-            (a, b) if a == b => a,
-            _ => asked(draft.probs().total_variation(expert.probs())),
-        };
+        let defer = super::worth_a_rejection(gain, self.lenience, draft, expert);
         if defer { Kept::Nothing } else { Kept::All }
     }
 

@@ -40,11 +40,7 @@ impl KeepRule for CascadeOptLog {
 
     fn kept<'a>(&self, draft: &'a Scores, expert: &'a Scores) -> Kept<'a> {
         let gain = draft.raw_entropy() - expert.raw_entropy();
-        let asked = |distance: f64| gain > self.lenience * distance;
-        let defer = match (asked(0.0), asked(1.0)) {
-            (a, b) if a == b => a,
-            _ => asked(draft.probs().total_variation(expert.probs())),
-        };
+        let defer = super::worth_a_rejection(gain, self.lenience, draft, expert);
         if defer { Kept::Nothing } else { Kept::All }
     }
 
