@@ -106,6 +106,12 @@ impl ProofOptions {
         self.seeds.div_ceil(if k > 1 { 2 * k as u64 } else { 1 })
     }
 
+    /// Of them, texts of verifiers that are wrong on purpose: what a quarter of the texts shows, all of them
+    /// would show too.
+    fn texts_of_controls(&self, k: usize) -> u64 {
+        self.texts(k).min(self.seeds.div_ceil(4))
+    }
+
     fn check(&self, prompts: &[Vec<TokenId>]) -> Result<(), ProofError> {
         let fail = |message: &str| Err(ProofError::Options(message.to_owned()));
         match () {
@@ -118,9 +124,9 @@ impl ProofOptions {
             () if self.seeds == 0 || self.prefixes == 0 => {
                 fail("seeds and prefixes must be at least 1; laws cannot be tested without texts")
             }
-            () if self.sampling.temperature == 0.0 => {
-                fail("temperature 0 leaves no law to test; give one above 0 (greedy decoding is tested anyway)")
-            }
+            () if self.sampling.temperature == 0.0 => fail(
+                "temperature 0 leaves no law to test; give one above 0 (greedy decoding is tested anyway)",
+            ),
             () if !(self.level > 0.0 && self.level < 1.0) => {
                 let message = format!("level {} is out of range: above 0 and below 1", self.level);
                 Err(ProofError::Options(message))
@@ -218,7 +224,7 @@ struct Proof<'a> {
     controls: Vec<Vec<Test>>,
 }
 
-/// Prompts with which wrong verifiers are tried.
+/// Prompts and prefixes with which wrong verifiers are tried.
 const FEW: usize = 2;
 
 impl<'a> Proof<'a> {
@@ -289,14 +295,15 @@ impl<'a> Proof<'a> {
         let all: Vec<_> = self.right.iter().chain(&self.wrong).cloned().collect();
         let mut seed = self.options.seed;
         for (number, prefix) in prefixes.iter().enumerate() {
-            // One prefix is enough to find what is wrong.
-            let rules = if number == 0 { &all } else { &self.right };
+            // The first two prefixes are enough to find what is wrong.
+            let rules = if number < FEW { &all } else { &self.right };
             for &k in &self.lengths {
                 let seeds = seed..seed.saturating_add(self.options.texts(k));
                 seed = seeds.end;
                 self.watch.begin(&format!("laws, {}, k = {k}", prefix.label()), seeds.end - seeds.start);
                 let (sampling, threads) = (&self.options.sampling, self.options.threads);
-                let plan = Plan { prefix, k, seeds, sampling, threads };
+                let (shared, right) = (self.options.texts_of_controls(k), self.right.len());
+                let plan = Plan { prefix, k, seeds, shared, right, sampling, threads };
                 let counts = sample::sample(self.subject, rules, &plan, self.watch)?;
                 for (number, (rule, counts)) in rules.iter().zip(&counts).enumerate() {
                     let tests = sample::tests(rule, &plan, counts);

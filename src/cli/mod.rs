@@ -12,6 +12,7 @@ mod json;
 mod output;
 mod parts;
 mod prompts;
+mod prove;
 
 use args::{Cli, Command};
 use clap::Parser;
@@ -24,6 +25,7 @@ pub(crate) fn run() -> ExitCode {
     let result = match &cli.command {
         Command::Generate(args) => generate::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Prove(args) => prove::run(args),
         Command::Check(args) => check::run(args),
         Command::Devices => devices::run(),
         Command::Completions(args) => completions::run(args),

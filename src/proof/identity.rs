@@ -233,4 +233,3 @@ fn top_two(row: &[f32]) -> TopTwo {
     }
     TopTwo { tokens: best.map(|(token, _)| token), logits: best.map(|(_, logit)| logit) }
 }
-

@@ -4,7 +4,6 @@ use super::{ProofError, Subject};
 use drafthorse_drafter::{DraftRequest, Drafter};
 use drafthorse_logits::{Context, Draws, Probs, Purpose, Sampler, SamplingOptions, Scores, TokenId};
 use drafthorse_model::SequenceModel;
-use std::cmp::Reverse;
 
 /// A prefix with the laws after it.
 pub(super) struct Prefix {
@@ -76,7 +75,8 @@ impl Reader {
     }
 }
 
-/// A place in a text where something is drafted.
+/// A place in a text where something is drafted, and how well a wrong law shows there.
+#[derive(Clone)]
 struct Candidate {
     prompt: usize,
     text: usize,
@@ -86,18 +86,35 @@ struct Candidate {
     score: f64,
 }
 
+/// The token with the largest value.
+fn best(values: impl Iterator<Item = f64>) -> (TokenId, f64) {
+    (0..).zip(values).max_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or((0, 0.0))
+}
+
 impl Candidate {
-    /// Where tokens are often refused and one of them is often accepted, a wrong law shows best.
-    fn new(prompt: usize, text: usize, draft: Scores, expert: Scores) -> Self {
+    /// Tokens are often refused, and one of them is often accepted: shows what is wrong with replacements,
+    /// and with what comes after an accepted token.
+    fn of_refusals(prompt: usize, text: usize, draft: &Scores, expert: &Scores) -> Self {
         let (q, p) = (draft.probs(), expert.probs());
-        let overlap = (0..).zip(q.to_vec()).map(|(token, q)| (token, q.min(p.get(token))));
-        let (likely, mass) = overlap.max_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or((0, 0.0));
-        let score = p.total_variation(q) * mass;
+        let (likely, mass) = best(q.to_vec().into_iter().zip(p.to_vec()).map(|(q, p)| q.min(p)));
+        let (draft, expert, score) = (draft.clone(), expert.clone(), p.total_variation(q) * mass);
         Self { prompt, text, draft, expert, likely, score }
+    }
+
+    /// One token is more probable to the expert than to the drafter, who goes wrong after it: shows what is
+    /// wrong with weights that are carried from one position to the next.
+    fn of_weights(self, reader: &mut Reader, sequence: &[TokenId]) -> Result<Option<Self>, ProofError> {
+        let (q, p) = (self.draft.probs().to_vec(), self.expert.probs().to_vec());
+        let gain = |(q, p): (f64, f64)| if p > q { q * (1.0 - q / p) } else { 0.0 };
+        let (likely, gain) = best(q.into_iter().zip(p).map(gain));
+        let Some(after) = reader.draft(sequence, Some(likely))?.into_iter().nth(1) else { return Ok(None) };
+        let expert = reader.expert(&[sequence, &[likely]].concat())?;
+        let score = gain * expert.probs().total_variation(after.probs());
+        Ok((score > 0.0).then_some(Self { likely, score, ..self }))
     }
 }
 
-/// The prefixes that show most: prompts with a part of their greedy texts, one of each prompt.
+/// The prefixes that show most: prompts with a part of their greedy texts.
 pub(super) fn choose(
     subject: &dyn Subject,
     texts: &[(&[TokenId], &[TokenId])],
@@ -106,15 +123,18 @@ pub(super) fn choose(
 ) -> Result<Vec<Prefix>, ProofError> {
     let sampler = Sampler::new(sampling).map_err(drafthorse_engine::Error::from)?;
     let mut reader = Reader { expert: subject.expert(), drafter: subject.drafter(), sampler };
-    let mut found = Vec::new();
+    let mut kinds = [Vec::new(), Vec::new()];
     for (prompt, (before, text)) in texts.iter().enumerate() {
-        if let Some(best) = best_cut(&mut reader, prompt, before, text)? {
-            found.push(best);
+        // The text is read from its end, so that the caches only shrink.
+        for cut in cuts(text.len()).into_iter().rev() {
+            let sequence = [before, &text[..cut]].concat();
+            let Some(draft) = reader.draft(&sequence, None)?.into_iter().next() else { continue };
+            let refusals = Candidate::of_refusals(prompt, cut, &draft, &reader.expert(&sequence)?);
+            kinds[1].extend(refusals.clone().of_weights(&mut reader, &sequence)?);
+            kinds[0].push(refusals);
         }
     }
-    found.sort_by(|a: &Candidate, b| b.score.total_cmp(&a.score));
-    found.truncate(count);
-    if found.is_empty() {
+    if kinds[0].is_empty() {
         return Err(ProofError::NothingDrafted { prompts: texts.len() });
     }
     let whole = |candidate: Candidate| {
@@ -122,38 +142,38 @@ pub(super) fn choose(
         let tokens = [before, &text[..candidate.text]].concat();
         complete(&mut reader, candidate, tokens)
     };
-    found.into_iter().map(whole).collect()
+    in_turn(kinds, count).into_iter().map(whole).collect()
 }
 
-/// The place in one text that shows most.
-fn best_cut(
-    reader: &mut Reader,
-    prompt: usize,
-    before: &[TokenId],
-    text: &[TokenId],
-) -> Result<Option<Candidate>, ProofError> {
+/// Where a text of this length is cut.
+fn cuts(length: usize) -> Vec<usize> {
     const CUTS: usize = 4;
-    let mut best: Option<Candidate> = None;
-    // The text is read from its end, so that the caches only shrink.
-    let mut cuts: Vec<_> = (0..CUTS).map(|cut| text.len() * cut / CUTS).collect();
-    cuts.sort_unstable_by_key(|cut| Reverse(*cut));
+    let mut cuts: Vec<_> = (0..CUTS).map(|cut| length * cut / CUTS).collect();
     cuts.dedup();
-    for cut in cuts {
-        let sequence = [before, &text[..cut]].concat();
-        let Some(draft) = reader.draft(&sequence, None)?.into_iter().next() else { continue };
-        let candidate = Candidate::new(prompt, cut, draft, reader.expert(&sequence)?);
-        if best.as_ref().is_none_or(|best| candidate.score > best.score) {
-            best = Some(candidate);
-        }
-    }
-    Ok(best)
+    cuts
 }
 
-fn complete(
-    reader: &mut Reader,
-    candidate: Candidate,
-    tokens: Vec<TokenId>,
-) -> Result<Prefix, ProofError> {
+/// The best of each kind in turn, each prompt once where there are enough.
+fn in_turn(mut kinds: [Vec<Candidate>; 2], count: usize) -> Vec<Candidate> {
+    for kind in &mut kinds {
+        kind.sort_by(|a, b| a.score.total_cmp(&b.score));
+    }
+    let mut chosen: Vec<Candidate> = Vec::new();
+    let mut turn = 0;
+    while chosen.len() < count && kinds.iter().any(|kind| !kind.is_empty()) {
+        if let Some(next) = kinds[turn % 2].pop() {
+            let known = |other: &Candidate| other.prompt == next.prompt;
+            if chosen.iter().any(known) {
+                continue;
+            }
+            chosen.push(next);
+        }
+        turn += 1;
+    }
+    chosen
+}
+
+fn complete(reader: &mut Reader, candidate: Candidate, tokens: Vec<TokenId>) -> Result<Prefix, ProofError> {
     let Candidate { prompt, text, draft, expert, likely, .. } = candidate;
     let draft_after = reader.draft(&tokens, Some(likely))?.into_iter().nth(1);
     let expert_after = reader.expert(&[&tokens[..], &[likely]].concat())?;

@@ -16,6 +16,9 @@ pub(super) struct Plan<'a> {
     pub(super) prefix: &'a Prefix,
     pub(super) k: usize,
     pub(super) seeds: Range<u64>,
+    /// Of them, how many all candidates get, and how many candidates get the rest.
+    pub(super) shared: u64,
+    pub(super) right: usize,
     pub(super) sampling: &'a SamplingOptions,
     pub(super) threads: usize,
 }
@@ -53,7 +56,12 @@ impl Counts {
     }
 
     /// Generates one text, no further than is needed, and counts it.
-    fn text(&mut self, engine: &mut Engine, options: &SessionOptions, prefix: &Prefix) -> Result<(), ProofError> {
+    fn text(
+        &mut self,
+        engine: &mut Engine,
+        options: &SessionOptions,
+        prefix: &Prefix,
+    ) -> Result<(), ProofError> {
         let mut session = engine.session(&prefix.tokens, options)?;
         let mut tokens: Vec<TokenId> = Vec::new();
         while let Some(step) = session.next().transpose()? {
@@ -119,7 +127,9 @@ fn sample_some(
     let vocab = plan.prefix.expert.probs().vocab_size();
     let mut counts = vec![Counts::new(vocab); candidates.len()];
     for seed in seeds {
-        for (candidate, counts) in candidates.iter().zip(&mut counts) {
+        let shared = seed - plan.seeds.start < plan.shared;
+        let number = if shared { candidates.len() } else { plan.right };
+        for (candidate, counts) in candidates.iter().zip(&mut counts).take(number) {
             let options = SessionOptions {
                 sampling: plan.sampling.clone(),
                 seed,
