@@ -44,7 +44,7 @@ impl AcceptanceRule for Mixture {
         if (0.0..=1.0).contains(&self.weight) {
             return Ok(());
         }
-        Err(RuleError { rule: "mixture", setting: "weight", value: self.weight, range: "0 to 1" })
+        Err(RuleError::OutOfRange { rule: "mixture", dial: "weight", value: self.weight, range: "0 to 1" })
     }
 }
 

@@ -23,4 +23,6 @@ pub use model::{
     open_device,
 };
 pub use synthetic::SyntheticDrafter;
-pub use verifier::{AcceptanceRule, ExactMatch, Lossless, Needs, RuleError};
+pub use verifier::{
+    AcceptanceRule, CascadeTokenV3, ExactMatch, KeepRule, Kind, Lossless, Needs, RuleError, rule,
+};

@@ -92,7 +92,7 @@ impl AcceptanceRule for Picky {
 
     fn check(&self) -> Result<(), RuleError> {
         let (value, range) = (self.lenience, "0 to 1");
-        let error = RuleError { rule: "picky", setting: "lenience", value, range };
+        let error = RuleError::OutOfRange { rule: "picky", dial: "lenience", value, range };
         if (0.0..=1.0).contains(&value) { Ok(()) } else { Err(error) }
     }
 }

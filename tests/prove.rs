@@ -11,6 +11,7 @@ use drafthorse::{
     logits::{Context, Draws, Logits, Sampler},
     model::Segment,
     proof::{Cause, Outcome, Pair, ProofError, ProofOptions, Report, Subject, TestKind, Unwatched, prove},
+    verifier::{Kind, RULES},
 };
 use serde_json::Value;
 use std::{
@@ -51,7 +52,7 @@ fn report(subject: &dyn Subject, options: &ProofOptions) -> Report {
 }
 
 fn lossless_rules() -> ProofOptions {
-    let rules = drafthorse::verifier::RULES.iter().map(|(_, make)| make()).filter(|rule| rule.is_lossless());
+    let rules = RULES.iter().filter(|info| info.kind == Kind::Lossless).map(|info| (info.make)(&[]));
     ProofOptions { rules: rules.collect(), seeds: 6000, ..Default::default() }
 }
 
@@ -126,8 +127,8 @@ impl AcceptanceRule for SoftOnEven {
         Cow::Borrowed(expert.probs())
     }
 
-    fn is_lossless(&self) -> bool {
-        true
+    fn kind(&self) -> Kind {
+        Kind::Lossless
     }
 
     fn judge(&self, draft: &Proposal, expert: &[Scores], position: usize, draws: &mut dyn Draws) -> Verdict {

@@ -35,6 +35,7 @@ mod engine;
 mod error;
 mod options;
 mod pending;
+mod raced;
 mod session;
 mod stats;
 mod step;

@@ -24,6 +24,9 @@ pub struct SessionOptions {
     pub draft_length: Option<usize>,
     /// The acceptance rule, instead of the engine's.
     pub rule: Option<Arc<dyn AcceptanceRule>>,
+    /// Whether what a rule that is not lossless does to the text is measured ([`Stats::price`](crate::Stats)). It
+    /// needs both distributions at every position, where a cascade alone often needs a few numbers.
+    pub measure_price: bool,
 }
 
 impl Default for SessionOptions {
@@ -37,6 +40,7 @@ impl Default for SessionOptions {
             stop_strings: Vec::new(),
             draft_length: None,
             rule: None,
+            measure_price: true,
         }
     }
 }
@@ -52,6 +56,7 @@ impl std::fmt::Debug for SessionOptions {
             .field("stop_strings", &self.stop_strings)
             .field("draft_length", &self.draft_length)
             .field("rule", &self.rule.as_deref().map(AcceptanceRule::name))
+            .field("measure_price", &self.measure_price)
             .finish()
     }
 }

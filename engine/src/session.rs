@@ -1,6 +1,6 @@
 use crate::{
     Engine, Error, ErrorKind, Finish, Provenance, SessionOptions, Stats, Step, compatible::check_rule,
-    emit::Emitter,
+    emit::Emitter, raced::Raced,
 };
 use drafthorse_drafter::DraftRequest;
 use drafthorse_logits::{Draws, Origin, Proposal, Sampler, TokenId, Verdict};
@@ -19,6 +19,7 @@ pub struct Session<'a> {
     sampler: Sampler,
     draws: Box<dyn Draws + 'a>,
     draft_length: usize,
+    measure_price: bool,
     sequence: Vec<TokenId>,
     prompt: usize,
     emitter: Emitter,
@@ -66,6 +67,7 @@ impl<'a> Session<'a> {
         Ok(Self {
             emitter: Emitter::new(decoder, strings, tokens, left, limit),
             draft_length: options.draft_length.unwrap_or(engine.draft_length),
+            measure_price: options.measure_price,
             engine,
             rule,
             sampler,
@@ -126,8 +128,8 @@ impl<'a> Session<'a> {
         if !proposal.tokens.is_empty() {
             self.engine.drafter.observe(&verdict);
         }
-        let emitted = self.emitter.emit(&tokens(&proposal, verdict));
-        self.sequence.extend(emitted.tokens.iter().map(|token| token.id));
+        let deferrals = reading.deferrals(&round, &*self.rule, &verdict);
+        let emitted = self.emitter.emit(&tokens(&proposal, verdict, &deferrals));
         let mut step = Step {
             tokens: emitted.tokens,
             text: emitted.text,
@@ -137,9 +139,14 @@ impl<'a> Session<'a> {
             draft_time,
             verify_time,
             other_time: Duration::ZERO,
+            price: None,
             finish: emitted.finish,
         };
         step.other_time = start.elapsed().saturating_sub(draft_time + verify_time);
+        if self.measure_price {
+            step.price = reading.price(&round, &*self.rule, &deferrals, step.tokens.len());
+        }
+        self.sequence.extend(step.tokens.iter().map(|token| token.id));
         self.stats.add(&step);
         self.state = match (emitted.error, step.finish.is_some()) {
             (Some(error), _) => State::Failed(error),
@@ -166,8 +173,10 @@ impl<'a> Session<'a> {
             sampler: &self.sampler,
         };
         let drafter = &mut self.engine.drafter;
+        let mut raced = Raced(&mut *self.draws);
+        let draws = if self.rule.shares_noise() { &mut raced } else { &mut *raced.0 };
         let proposal = drafter
-            .propose(&self.sequence, &request, &mut *self.draws)
+            .propose(&self.sequence, &request, draws)
             .map_err(|error| Error::drafter(drafter.name(), error))?;
         proposal.check(vocab, max).map_err(|error| Error::proposal(drafter.name(), error))?;
         Ok(proposal)
@@ -214,12 +223,15 @@ impl Iterator for Session<'_> {
 }
 
 /// The tokens of a round with where they come from.
-fn tokens(proposal: &Proposal, verdict: Verdict) -> Vec<(TokenId, Provenance)> {
+fn tokens(proposal: &Proposal, verdict: Verdict, deferrals: &[Option<bool>]) -> Vec<(TokenId, Provenance)> {
     let last = match verdict.origin {
         Origin::Replacement => Provenance::Replacement,
         Origin::Bonus => Provenance::Bonus,
     };
-    let accepted = proposal.tokens[..verdict.accepted].iter().map(|&token| (token, Provenance::Drafted));
+    let accepted = proposal.tokens[..verdict.accepted].iter().zip(deferrals).map(|(&token, deferral)| {
+        let asked = *deferral == Some(true);
+        (token, if asked { Provenance::Deferred } else { Provenance::Drafted })
+    });
     accepted.chain([(verdict.next, last)]).collect()
 }
 

@@ -1,4 +1,5 @@
 use crate::{Provenance, Step};
+use drafthorse_verifier::Price;
 use std::time::Duration;
 
 /// The numbers of a generation: its [`Step`]s, added up.
@@ -19,9 +20,9 @@ pub struct Stats {
     pub accepted: u64,
     /// Tokens the text gained.
     pub emitted: u64,
-    /// Of them, tokens in the place of refused ones.
+    /// Refused tokens, each with one in its place: accepted + replaced = examined.
     pub replaced: u64,
-    /// Of them, tokens that came on top.
+    /// Tokens of the text that came on top.
     pub bonus: u64,
     /// `accepted_at[i]`: in how many rounds the proposed token `i` (from 0) was accepted.
     pub accepted_at: Vec<u64>,
@@ -33,6 +34,8 @@ pub struct Stats {
     pub verify_time: Duration,
     /// Time of everything else within rounds.
     pub other_time: Duration,
+    /// What a rule that is not lossless did to the text; nothing where it was not measured.
+    pub price: Price,
 }
 
 impl Stats {
@@ -45,13 +48,16 @@ impl Stats {
         self.examined += step.examined as u64;
         self.accepted += step.accepted as u64;
         self.emitted += step.tokens.len() as u64;
-        self.replaced += count(Provenance::Replacement);
+        self.replaced += (step.examined - step.accepted) as u64;
         self.bonus += count(Provenance::Bonus);
         self.accepted_at.resize(self.accepted_at.len().max(step.drafted), 0);
         self.accepted_at[..step.accepted].iter_mut().for_each(|n| *n += 1);
         self.draft_time += step.draft_time;
         self.verify_time += step.verify_time;
         self.other_time += step.other_time;
+        if let Some(price) = &step.price {
+            self.price.merge(price);
+        }
     }
 
     /// Adds the numbers of another generation.
@@ -70,6 +76,7 @@ impl Stats {
         self.draft_time += other.draft_time;
         self.verify_time += other.verify_time;
         self.other_time += other.other_time;
+        self.price.merge(&other.price);
     }
 
     /// accepted / examined: how likely a proposed token stands once it is looked at.
@@ -87,6 +94,34 @@ impl Stats {
     /// emitted / rounds: mean acceptance length, block efficiency.
     pub fn tokens_per_expert_pass(&self) -> Option<f64> {
         ratio(self.emitted, self.rounds)
+    }
+
+    /// replaced / examined: how often a proposed token was refused.
+    pub fn rejection_rate(&self) -> Option<f64> {
+        ratio(self.replaced, self.examined)
+    }
+
+    /// Share of the drafted positions looked at where the rule asked the expert, before any coin; `None` for rules
+    /// that always do.
+    pub fn deferral_rate(&self) -> Option<f64> {
+        ratio(self.price.deferred, self.price.decisions)
+    }
+
+    /// Drafted tokens that the drafter decided alone; `None` for rules by which it never does.
+    pub fn draft_decided(&self) -> Option<u64> {
+        (self.price.decisions > 0).then(|| self.price.decisions - self.price.deferred)
+    }
+
+    /// Mean total variation between the rule's law and the expert's along the text, from 0 to 1.
+    pub fn mean_total_variation(&self) -> Option<f64> {
+        let positions = self.price.positions;
+        (positions > 0).then(|| self.price.total_variation / positions as f64)
+    }
+
+    /// Mean of `KL(law || expert)` in nats along the text, over the positions where it is finite.
+    pub fn mean_kl(&self) -> Option<f64> {
+        let finite = self.price.positions - self.price.unsupported;
+        (finite > 0).then(|| self.price.divergence / finite as f64)
     }
 
     /// Time of all rounds, without reading the prompt.

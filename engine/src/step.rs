@@ -1,11 +1,15 @@
 use drafthorse_logits::TokenId;
+use drafthorse_verifier::Price;
 use std::time::Duration;
 
 /// Where a token of the text comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Provenance {
-    /// Drafted, and accepted.
+    /// Drafted, and accepted: by a cascade without asking the expert, by a rule that makes no such decision in
+    /// whatever way.
     Drafted,
+    /// Drafted; the cascade asked the expert, and it stands.
+    Deferred,
     /// A drafted token was refused here, and this one put in its place.
     Replacement,
     /// It came on top after all drafted tokens were accepted, or none was drafted.
@@ -40,7 +44,7 @@ pub enum Finish {
 }
 
 /// One round: what was drafted and accepted, and what the text gained.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Step {
     /// The tokens the text gained; fewer than accepted + 1 where the text ended among them.
@@ -59,6 +63,9 @@ pub struct Step {
     pub verify_time: Duration,
     /// Time of everything else: judging, text, bookkeeping.
     pub other_time: Duration,
+    /// What the rule did to the text, where it is not lossless and that was to be measured. The time this takes is
+    /// in none of the others.
+    pub price: Option<Price>,
     /// Why the text ended, if it did.
     pub finish: Option<Finish>,
 }
@@ -75,6 +82,7 @@ impl Step {
             draft_time: Duration::ZERO,
             verify_time: Duration::ZERO,
             other_time: Duration::ZERO,
+            price: None,
             finish: None,
         }
     }

@@ -28,6 +28,12 @@ pub trait Draws {
     /// A token for `position` of the sequence, distributed as `probs`.
     fn pick(&mut self, position: usize, purpose: Purpose, probs: &Probs) -> TokenId;
 
+    /// A token for `position` of the sequence, distributed as `probs`, by noise that is the position's alone:
+    /// similar distributions mostly give the same token. Draws without such noise pick one.
+    fn race(&mut self, position: usize, probs: &Probs) -> TokenId {
+        self.pick(position, Purpose::Target, probs)
+    }
+
     /// The number `u` by which [`pick`](Self::pick) would take [`Probs::quantile`] there, where picks are
     /// made so; asking changes nothing. With it a token can be drawn where the distribution lies. Without,
     /// which is the default, distributions are brought to `pick`.
@@ -51,22 +57,58 @@ impl SeededDraws {
     }
 
     fn uniform(&self, position: usize, purpose: u64) -> f64 {
+        unit(self.bits(position, purpose))
+    }
+
+    fn bits(&self, position: usize, purpose: u64) -> u64 {
         // A target draw happens once a position; all others may be repeated for the same position in a
         // later round, where reusing the number would tie it to what is already known.
-        let round = if purpose == TARGET { 0 } else { self.round };
+        let round = if matches!(purpose, TARGET | RACE) { 0 } else { self.round };
         let mut key = [0; 32];
         for (bytes, word) in key.chunks_exact_mut(8).zip([self.seed, round, position as u64, purpose]) {
             bytes.copy_from_slice(&word.to_le_bytes());
         }
-        let bits = ChaCha8Rng::from_seed(key).next_u64() >> 11;
-        bits as f64 * (1.0 / (1u64 << 53) as f64)
+        ChaCha8Rng::from_seed(key).next_u64()
     }
+}
+
+/// The upper 53 bits as a number in `[0, 1)`.
+fn unit(bits: u64) -> f64 {
+    (bits >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
+}
+
+/// The first to arrive where `token` takes `E / probs(token)`, with `E` exponentially distributed and a
+/// function of `key` and the token.
+///
+/// A token arrives first with its probability, and the same key gives two similar distributions the same
+/// winner with a probability of at least `(1 - TV) / (1 + TV)`.
+///
+/// Source: the exponential race, or Gumbel-max: Maddison, Tarlow, Minka, "A* Sampling", 2014; shared noise for
+/// drafter and expert: Daliri, Musco, Suresh, "Coupling without Communication and Drafter-Invariant
+/// Speculative Decoding", 2024. The numbers: `SplitMix64` (Steele et al., 2014).
+fn race(key: u64, probs: &[f64]) -> TokenId {
+    let (mut first, mut arrival, mut state) = (0, f64::INFINITY, key);
+    for (token, &p) in probs.iter().enumerate() {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mix = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mix = (mix ^ (mix >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let u = unit(mix ^ (mix >> 31));
+        // `-ln(1 - u)` is at least `u`: nearly all are too late without a logarithm.
+        if u < arrival * p {
+            let time = -(-u).ln_1p() / p;
+            if time < arrival {
+                (first, arrival) = (token, time);
+            }
+        }
+    }
+    first as TokenId
 }
 
 const ACCEPT: u64 = 0;
 const DRAFT: u64 = 1;
 const REPLACEMENT: u64 = 2;
 const TARGET: u64 = 3;
+const RACE: u64 = 4;
 
 fn key(purpose: Purpose) -> u64 {
     match purpose {
@@ -89,6 +131,10 @@ impl<D: Draws + ?Sized> Draws for &mut D {
         (**self).pick(position, purpose, probs)
     }
 
+    fn race(&mut self, position: usize, probs: &Probs) -> TokenId {
+        (**self).race(position, probs)
+    }
+
     fn noise(&self, position: usize, purpose: Purpose) -> Option<f64> {
         (**self).noise(position, purpose)
     }
@@ -108,6 +154,13 @@ impl Draws for SeededDraws {
             return token;
         }
         probs.quantile(self.uniform(position, key(purpose)))
+    }
+
+    fn race(&mut self, position: usize, probs: &Probs) -> TokenId {
+        match (probs.as_point(), probs.as_slice()) {
+            (None, Some(probs)) => race(self.bits(position, RACE), probs),
+            (point, _) => point.unwrap_or_default(),
+        }
     }
 
     fn noise(&self, position: usize, purpose: Purpose) -> Option<f64> {
@@ -138,6 +191,47 @@ mod tests {
                 let noise = draws.noise(position, purpose).unwrap();
                 assert_eq!(probs.quantile(noise), draws.pick(position, purpose, &probs));
             }
+        }
+    }
+
+    /// Two racers of the golden case: each follows its own law, and they agree as often as the closed form says.
+    #[test]
+    fn races_follow_their_laws_and_agree() {
+        let (p, q) = ([0.25, 0.45, 0.1, 0.2], [0.5, 0.3, 0.15, 0.05]);
+        let [p, q] = [p, q].map(|x| Probs::normalize(x.to_vec()).unwrap());
+        let n = 40_000;
+        let (mut counts, mut agree, mut independent) = ([[0.0; 4]; 2], 0.0, 0.0);
+        for seed in 0..n {
+            let mut draws = SeededDraws::new(seed, seed % 7);
+            let [x, y] = [&p, &q].map(|probs| draws.race(3, probs));
+            counts[0][x as usize] += 1.0;
+            counts[1][y as usize] += 1.0;
+            agree += f64::from(u8::from(x == y));
+            independent += f64::from(u8::from(draws.race(4, &p) == y));
+        }
+        let n = n as f64;
+        let near = |count: f64, p: f64| (count / n - p).abs() < 5.0 * (p * (1.0 - p) / n).sqrt();
+        for (counts, probs) in counts.iter().zip([&p, &q]) {
+            assert!((0..4).all(|v| near(counts[v as usize], probs.get(v))), "{counts:?}");
+        }
+        assert!(near(agree, 0.669_230_769), "{agree}");
+        assert!(!near(independent, 0.669_230_769), "another position has other noise: {independent}");
+    }
+
+    #[test]
+    fn a_race_is_won_by_the_earliest() {
+        let probs = Probs::normalize((0..500).map(|v| f64::from(v % 7)).collect()).unwrap();
+        for position in 0..200 {
+            let winner = SeededDraws::new(5, 1).race(position, &probs);
+            assert_eq!(winner, SeededDraws::new(5, 9).race(position, &probs), "rounds do not matter");
+            assert!(probs.get(winner) > 0.0);
+            // Without the other tokens it still wins; without it another one does.
+            let only = |keep: &dyn Fn(TokenId) -> bool| {
+                let weights = (0..500).map(|v| if keep(v) { probs.get(v) } else { 0.0 }).collect();
+                SeededDraws::new(5, 1).race(position, &Probs::normalize(weights).unwrap())
+            };
+            assert_eq!(only(&|v| v == winner || v % 3 == 0), winner);
+            assert_ne!(only(&|v| v != winner), winner);
         }
     }
 

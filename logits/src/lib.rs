@@ -22,6 +22,7 @@
 //! # Ok::<(), drafthorse_logits::LogitsError>(())
 //! ```
 
+mod buffer;
 mod draws;
 mod error;
 pub mod exact;
@@ -33,6 +34,7 @@ mod question;
 mod round;
 mod sampler;
 mod scores;
+mod simd;
 
 pub use draws::{Draws, Purpose, SeededDraws};
 pub use error::LogitsError;

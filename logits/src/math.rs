@@ -1,4 +1,4 @@
-use crate::{LogitsError, TokenId};
+use crate::{LogitsError, Probs, TokenId, simd};
 
 /// Index of the largest value; the lowest index among equals. NaN never wins.
 ///
@@ -18,12 +18,11 @@ pub fn argmax(row: &[f32]) -> TokenId {
 
 /// `ln(sum(exp(row)))` in nats, without overflow; `-inf` for an empty or fully excluded row.
 pub fn log_sum_exp(row: &[f32]) -> f64 {
-    let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let max = simd::max(row);
     if max == f32::NEG_INFINITY {
         return f64::NEG_INFINITY;
     }
-    let sum: f64 = row.iter().map(|&x| f64::from(x - max).exp()).sum();
-    f64::from(max) + sum.ln()
+    f64::from(max) + simd::sum_exp(row, max.into()).ln()
 }
 
 /// Refuses NaN and `+inf`, and rows in which nothing is left.
@@ -42,16 +41,35 @@ pub(crate) fn check(row: &[f32]) -> Result<(), LogitsError> {
     if alive { Ok(()) } else { Err(LogitsError::NothingLeft { vocab: row.len() }) }
 }
 
-/// Softmax in f64 of a row that passed [`check`].
-pub(crate) fn softmax(row: &[f32]) -> Vec<f64> {
-    let max = f64::from(row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-    let mut probs: Vec<f64> =
-        row.iter().map(|&x| if x == f32::NEG_INFINITY { 0.0 } else { (f64::from(x) - max).exp() }).collect();
-    let sum: f64 = probs.iter().sum();
-    for p in &mut probs {
-        *p /= sum;
+/// What makes a row of logits a distribution.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Normalizer {
+    max: f64,
+    /// `1 / sum(exp(row - max))`.
+    scale: f64,
+}
+
+impl Normalizer {
+    /// Of a row that passed [`check`].
+    pub(crate) fn of(row: &[f32]) -> Self {
+        let max = f64::from(simd::max(row));
+        Self { max, scale: 1.0 / simd::sum_exp(row, max) }
     }
-    probs
+
+    /// Probability of a token with this logit: the number that [`Normalizer::softmax`] has there.
+    pub(crate) fn prob(self, logit: f32) -> f64 {
+        self.scale * simd::exp(f64::from(logit) - self.max)
+    }
+
+    /// Entropy in nats.
+    pub(crate) fn entropy(self, row: &[f32]) -> f64 {
+        -self.scale.ln() - self.scale * simd::sum_x_exp(row, self.max)
+    }
+
+    /// Softmax in f64.
+    pub(crate) fn softmax(self, row: &[f32]) -> Probs {
+        Probs::normalized_by(row, self.max, self.scale)
+    }
 }
 
 #[cfg(test)]
@@ -61,8 +79,12 @@ mod tests {
     #[test]
     fn extreme_rows() {
         assert_eq!(argmax(&[f32::NEG_INFINITY, 3.0, 3.0]), 1);
+        let softmax = |row: &[f32]| Normalizer::of(row).softmax(row).to_vec();
         assert_eq!(softmax(&[1e30, -1e30, f32::NEG_INFINITY]), [1.0, 0.0, 0.0]);
         assert_eq!(softmax(&[7.0; 4]), [0.25; 4]);
+        let row = [0.5, -3.25, f32::NEG_INFINITY, 2.0];
+        let normalizer = Normalizer::of(&row);
+        assert_eq!(row.map(|x| normalizer.prob(x)), softmax(&row)[..]);
         assert!((log_sum_exp(&[1000.0, 1000.0]) - (1000.0 + 2f64.ln())).abs() < 1e-9);
         assert_eq!(log_sum_exp(&[f32::NEG_INFINITY]), f64::NEG_INFINITY);
     }

@@ -1,4 +1,5 @@
-use crate::{TokenId, math};
+use crate::{TokenId, buffer::Buffer, math, simd};
+use std::borrow::Cow;
 
 /// One distribution over the vocabulary: nonnegative, sums to 1.
 ///
@@ -11,7 +12,7 @@ pub struct Probs(Repr);
 #[derive(Clone, Debug, PartialEq)]
 enum Repr {
     Point { token: TokenId, vocab: usize },
-    Dense(Box<[f64]>),
+    Dense(Buffer<f64>),
 }
 
 impl Probs {
@@ -21,7 +22,12 @@ impl Probs {
     ///
     /// [`Sampler::scores`]: crate::Sampler::scores
     pub fn softmax(row: &[f32]) -> Self {
-        Self(Repr::Dense(math::softmax(row).into()))
+        math::Normalizer::of(row).softmax(row)
+    }
+
+    /// The softmax of a row whose normalizer is known.
+    pub(crate) fn normalized_by(row: &[f32], max: f64, scale: f64) -> Self {
+        Self(Repr::Dense(Buffer::fill(row.len(), |probs| simd::push_exp(row, max, scale, probs))))
     }
 
     /// All mass on `token`.
@@ -42,15 +48,31 @@ impl Probs {
     /// assert_eq!(Probs::normalize(vec![1.0, 3.0]).unwrap().get(1), 0.75);
     /// assert!(Probs::normalize(vec![0.0, 0.0]).is_none());
     /// ```
-    pub fn normalize(mut weights: Vec<f64>) -> Option<Self> {
-        let sum: f64 = weights.iter().sum();
-        if weights.iter().any(|w| !(*w >= 0.0 && w.is_finite())) || !(sum > 0.0 && sum.is_finite()) {
+    pub fn normalize(weights: Vec<f64>) -> Option<Self> {
+        Self::divided(weights.into())
+    }
+
+    /// As [`Probs::normalize`], of `weights` in order of token id, in memory that is used again.
+    ///
+    /// ```
+    /// use drafthorse_logits::Probs;
+    /// assert_eq!(Probs::collect(4, [1.0, 0.0, 3.0, 0.0].into_iter()).unwrap().get(2), 0.75);
+    /// ```
+    pub fn collect(vocab: usize, weights: impl Iterator<Item = f64>) -> Option<Self> {
+        Self::divided(Buffer::fill(vocab, |row| row.extend(weights)))
+    }
+
+    fn divided(mut weights: Buffer<f64>) -> Option<Self> {
+        let sum = simd::sum(&weights, |w| w);
+        // A sum of finite numbers can be infinite, a finite sum has finite terms.
+        let wrong = simd::sum(&weights, |w| if w >= 0.0 { 0.0 } else { 1.0 });
+        if wrong > 0.0 || !(sum > 0.0 && sum.is_finite()) {
             return None;
         }
-        for weight in &mut weights {
+        for weight in weights.as_mut_slice() {
             *weight /= sum;
         }
-        Some(Self(Repr::Dense(weights.into())))
+        Some(Self(Repr::Dense(weights)))
     }
 
     /// Number of tokens.
@@ -88,6 +110,29 @@ impl Probs {
         }
     }
 
+    /// The probabilities in order of token id; `None` for a point mass, which has none in memory.
+    pub fn as_slice(&self) -> Option<&[f64]> {
+        match &self.0 {
+            Repr::Point { .. } => None,
+            Repr::Dense(probs) => Some(probs),
+        }
+    }
+
+    /// The probabilities in order of token id, in memory or made for the purpose.
+    pub fn row(&self) -> Cow<'_, [f64]> {
+        self.as_slice().map_or_else(|| Cow::Owned(self.to_vec()), Cow::Borrowed)
+    }
+
+    /// The sum of `term(self, other)` over all tokens.
+    ///
+    /// # Panics
+    ///
+    /// If the vocabularies differ.
+    pub fn sum_with(&self, other: &Self, term: impl Fn(f64, f64) -> f64) -> f64 {
+        assert_eq!(self.vocab_size(), other.vocab_size(), "vocabularies of two distributions");
+        simd::sum2(&self.row(), &other.row(), term)
+    }
+
     /// The probabilities in order of token id.
     pub fn to_vec(&self) -> Vec<f64> {
         match &self.0 {
@@ -98,6 +143,49 @@ impl Probs {
             }
             Repr::Dense(probs) => probs.to_vec(),
         }
+    }
+
+    /// The `k`-th largest probability, from 1; the least where there are fewer tokens.
+    ///
+    /// # Panics
+    ///
+    /// If `k` is 0.
+    pub fn kth(&self, k: usize) -> f64 {
+        match &self.0 {
+            Repr::Point { .. } => f64::from(u8::from(k == 1)),
+            Repr::Dense(probs) => {
+                let mut sorted = probs.clone();
+                let at = k.min(probs.len()) - 1;
+                *sorted.as_mut_slice().select_nth_unstable_by(at, |a, b| b.total_cmp(a)).1
+            }
+        }
+    }
+
+    /// The least probability among the most probable tokens whose mass reaches `mass`: the edge of a nucleus.
+    ///
+    /// Source: Holtzman et al., "The Curious Case of Neural Text Degeneration", 2020.
+    pub fn nucleus(&self, mass: f64) -> f64 {
+        let Repr::Dense(probs) = &self.0 else { return 1.0 };
+        let mut values = probs.clone();
+        // The nucleus is small as a rule: sort the best 64, then eight times as many, and so on.
+        let (mut reached, mut sorted, mut block, mut least) = (0.0, 0, 64, 1.0);
+        while sorted < probs.len() {
+            let rest = &mut values.as_mut_slice()[sorted..];
+            let take = block.min(rest.len());
+            if take < rest.len() {
+                rest.select_nth_unstable_by(take - 1, |a, b| b.total_cmp(a));
+            }
+            rest[..take].sort_unstable_by(|a, b| b.total_cmp(a));
+            for &value in &rest[..take] {
+                (reached, least) = (reached + value, value);
+                if reached >= mass {
+                    return least;
+                }
+            }
+            sorted += take;
+            block *= 8;
+        }
+        least
     }
 
     /// The token at `u` of the cumulative distribution (inverse transform), `u` in `[0, 1)`.
@@ -134,12 +222,12 @@ impl Probs {
             (Repr::Point { token, .. }, _) if draft.get(*token) < 1.0 => Some(self.clone()),
             (Repr::Point { .. }, _) => None,
             (Repr::Dense(p), Repr::Point { token, .. }) => {
-                let mut rest = p.to_vec();
-                rest[*token as usize] = 0.0; // p - 1 <= 0
-                Self::normalize(rest)
+                let mut rest = p.clone();
+                rest.as_mut_slice()[*token as usize] = 0.0; // p - 1 <= 0
+                Self::divided(rest)
             }
             (Repr::Dense(p), Repr::Dense(q)) => {
-                Self::normalize(p.iter().zip(q).map(|(p, q)| (p - q).max(0.0)).collect())
+                Self::collect(p.len(), p.iter().zip(q.iter()).map(|(p, q)| (p - q).max(0.0)))
             }
         }
     }
@@ -150,7 +238,28 @@ impl Probs {
         match (&self.0, &other.0) {
             (Repr::Point { token, .. }, _) => 1.0 - other.get(*token),
             (_, Repr::Point { token, .. }) => 1.0 - self.get(*token),
-            (Repr::Dense(p), Repr::Dense(q)) => p.iter().zip(q).map(|(p, q)| (p - q).max(0.0)).sum(),
+            (Repr::Dense(p), Repr::Dense(q)) => simd::sum2(p, q, |p, q| (p - q).max(0.0)),
+        }
+    }
+
+    /// Entropy in nats.
+    pub fn entropy(&self) -> f64 {
+        match &self.0 {
+            Repr::Point { .. } => 0.0,
+            Repr::Dense(probs) => probs.iter().filter(|p| **p > 0.0).map(|p| -p * p.ln()).sum(),
+        }
+    }
+
+    /// The divergence `KL(self || other) = sum(self ln(self / other))` in nats; infinite where `self` can say
+    /// what `other` cannot.
+    pub fn kl(&self, other: &Self) -> f64 {
+        let term = |p: f64, q: f64| if p > 0.0 { p * (p / q).ln() } else { 0.0 };
+        match (&self.0, &other.0) {
+            (Repr::Point { token, .. }, _) => -other.get(*token).ln(),
+            (Repr::Dense(p), Repr::Point { token, .. }) => {
+                (0..).zip(p.iter()).map(|(v, &p)| term(p, f64::from(u8::from(v == *token)))).sum()
+            }
+            (Repr::Dense(p), Repr::Dense(q)) => p.iter().zip(q.iter()).map(|(&p, &q)| term(p, q)).sum(),
         }
     }
 }
@@ -196,6 +305,38 @@ mod tests {
             prop_assert!(near(p.residual(&point), p.residual(&dense)));
             prop_assert!(near(point.residual(&p), dense.residual(&p)));
         }
+    }
+
+    #[test]
+    fn edges_of_the_most_probable() {
+        let p = Probs::normalize(vec![1.0, 4.0, 2.0, 1.0]).unwrap();
+        assert_eq!([1, 2, 3, 9].map(|k| p.kth(k)), [0.5, 0.25, 0.125, 0.125]);
+        assert_eq!([0.3, 0.5, 0.6, 0.8, 1.0].map(|mass| p.nucleus(mass)), [0.5, 0.5, 0.25, 0.125, 0.125]);
+        let point = Probs::point(2, 4);
+        assert_eq!((point.kth(1), point.kth(2), point.nucleus(0.9)), (1.0, 0.0, 1.0));
+        let many = Probs::normalize((0..700).map(|i| f64::from((i * 37) % 700)).collect()).unwrap();
+        let mut sorted = many.to_vec();
+        sorted.sort_by(|a, b| b.total_cmp(a));
+        for k in [1, 64, 65, 300, 600] {
+            assert_eq!(many.kth(k), sorted[k - 1]);
+            let mass = sorted[..k].iter().sum::<f64>() - 1e-9;
+            assert_eq!(many.nucleus(mass), sorted[k - 1]);
+        }
+    }
+
+    #[test]
+    fn entropy_and_divergence_in_closed_form() {
+        let (p, q) =
+            (Probs::normalize(vec![1.0, 3.0, 0.0]).unwrap(), Probs::normalize(vec![1.0, 1.0, 2.0]).unwrap());
+        let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-15, "{a} {b}");
+        near(p.entropy(), 0.25 * 4f64.ln() + 0.75 * (4.0 / 3.0f64).ln());
+        near(p.kl(&q), 0.75 * 3f64.ln());
+        near(p.kl(&p), 0.0);
+        let point = Probs::point(1, 3);
+        near(point.entropy(), 0.0);
+        near(point.kl(&q), 4f64.ln());
+        near(point.kl(&point), 0.0);
+        assert_eq!([q.kl(&p), p.kl(&point), Probs::point(2, 3).kl(&p)], [f64::INFINITY; 3]);
     }
 
     #[test]

@@ -1,6 +1,9 @@
 use crate::{
-    Context, LogitsError, LogitsProcessor, Probs, Scores, TokenId, math,
+    Context, LogitsError, LogitsProcessor, Scores, TokenId,
+    buffer::Buffer,
+    math,
     processors::{LogitBias, MinP, PresenceFrequency, Repetition, Temperature, TopK, TopP},
+    scores::Warp,
 };
 use std::sync::Arc;
 
@@ -86,7 +89,8 @@ impl SamplingOptions {
 #[derive(Clone)]
 pub struct Sampler {
     law: Vec<Arc<dyn LogitsProcessor>>,
-    warp: Vec<Arc<dyn LogitsProcessor>>,
+    /// None of them looks at the context, and each leaves at least one token.
+    warp: Arc<Vec<Arc<dyn LogitsProcessor>>>,
     temperature: f32,
     highest_bias: Option<TokenId>,
 }
@@ -134,7 +138,7 @@ impl Sampler {
             }
         }
         let highest_bias = options.logit_bias.iter().map(|&(token, _)| token).max();
-        Ok(Self { law, warp, temperature, highest_bias })
+        Ok(Self { law, warp: Arc::new(warp), temperature, highest_bias })
     }
 
     /// Adds a processor of the user's, after the penalties and before the temperature.
@@ -182,30 +186,19 @@ impl Sampler {
     pub fn scores(&self, context: &Context<'_>, row: &[f32]) -> Result<Scores, LogitsError> {
         self.check_vocabulary(row.len())?;
         math::check(row)?;
-        let mut row = row.to_vec();
-        Self::run(&self.law, context, &mut row)?;
-        if self.is_greedy() {
-            let probs = Probs::point(math::argmax(&row), row.len());
-            return Ok(Scores::new(row, probs));
+        let mut row = Buffer::copy(row);
+        for processor in &self.law {
+            processor.process(context, row.as_mut_slice());
         }
-        if self.warp.is_empty() {
-            let probs = Probs::softmax(&row);
-            return Ok(Scores::new(row, probs));
+        if !self.law.is_empty() {
+            math::check(&row)?;
         }
-        let mut warped = row.clone();
-        Self::run(&self.warp, context, &mut warped)?;
-        Ok(Scores::new(row, Probs::softmax(&warped)))
-    }
-
-    fn run(
-        processors: &[Arc<dyn LogitsProcessor>],
-        context: &Context<'_>,
-        row: &mut [f32],
-    ) -> Result<(), LogitsError> {
-        for processor in processors {
-            processor.process(context, row);
-        }
-        if processors.is_empty() { Ok(()) } else { math::check(row) }
+        let warp = match &self.warp {
+            _ if self.is_greedy() => Warp::Greedy,
+            warp if warp.is_empty() => Warp::None,
+            warp => Warp::Processors(warp.clone()),
+        };
+        Ok(Scores::new(row, warp))
     }
 }
 

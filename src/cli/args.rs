@@ -44,6 +44,8 @@ pub(crate) enum Command {
     Prove(Box<ProveArgs>),
     /// Say whether an expert and a drafter fit together, and why not
     Check(CheckArgs),
+    /// List the acceptance rules with their laws and dials
+    Rules(RulesArgs),
     /// List the devices of this machine
     Devices,
     /// Print completions for a shell
@@ -54,6 +56,13 @@ pub(crate) enum Command {
 pub(crate) struct CompletionArgs {
     /// The shell
     pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Args)]
+pub(crate) struct RulesArgs {
+    /// One JSON object instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args)]
@@ -82,10 +91,13 @@ pub(crate) struct PartArgs {
     pub(crate) expert: String,
     #[command(flatten)]
     pub(crate) models: ModelArgs,
-    /// How drafted tokens are accepted. Both give the expert's own distribution: lossless accepts as many as
-    /// possible, exact-match gives the same text for a seed whoever drafts
-    #[arg(long, value_name = "RULE", default_value = "lossless", value_parser = rule_name(), help_heading = "Models")]
+    /// How drafted tokens are accepted: NAME, or NAME:DIAL=VALUE,... ; `drafthorse rules` lists them. lossless,
+    /// block, coupled-noise and exact-match give the expert's own distribution
+    #[arg(long, value_name = "RULE", default_value = "lossless", value_parser = parse_rule, help_heading = "Models")]
     pub(crate) rule: String,
+    /// The rule's dial of this name: how much is left to the drafter
+    #[arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "Models")]
+    pub(crate) lenience: Option<f64>,
 }
 
 /// How models are held and where they live.
@@ -116,10 +128,6 @@ pub(crate) struct ModelArgs {
     /// Longest suffix the n-gram drafter looks for
     #[arg(long, value_name = "N", default_value_t = 4, help_heading = "Models")]
     pub(crate) ngram_max: usize,
-}
-
-fn rule_name() -> clap::builder::PossibleValuesParser {
-    verifier::RULES.iter().map(|(name, _)| *name).collect::<Vec<_>>().into()
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -244,6 +252,10 @@ fn parse_bias(text: &str) -> Result<(TokenId, f32), String> {
     Ok((token, bias))
 }
 
+pub(crate) fn parse_rule(text: &str) -> Result<String, String> {
+    verifier::rule(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
 fn parse_rate(text: &str) -> Result<f64, String> {
     let rate = text.parse().ok().filter(|rate| (0.0..=1.0).contains(rate));
     rate.ok_or_else(|| "an acceptance rate is a number from 0 to 1, for example 0.8".into())
@@ -296,7 +308,8 @@ pub(crate) struct GenerateArgs {
     /// Also decode without drafts (k = 0), three times each in turn, and say how much faster drafting was
     #[arg(long, help_heading = "Output")]
     pub(crate) compare: bool,
-    /// Colour tokens: drafted green, replacements red, bonus tokens plain
+    /// Colour tokens: drafted green, drafted ones that a cascade asked the expert about yellow, replacements red,
+    /// bonus tokens plain
     #[arg(long, visible_alias = "colour-tokens", conflicts_with = "json", help_heading = "Output")]
     pub(crate) color_tokens: bool,
     /// Print the prompt before the text
@@ -320,7 +333,7 @@ pub(crate) struct BenchArgs {
     #[arg(
         long,
         help_heading = "Measuring",
-        conflicts_with_all = ["prompts", "limit", "synthetic", "draft_lengths", "max_tokens", "repetitions", "rule", "SamplingArgs"]
+        conflicts_with_all = ["prompts", "limit", "synthetic", "draft_lengths", "max_tokens", "repetitions", "rule", "lenience", "SamplingArgs"]
     )]
     pub(crate) verify_cost: bool,
     /// Acceptance rates to predict speedups for, in a list; without it .5, .6, .7, .8 and .9

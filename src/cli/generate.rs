@@ -11,7 +11,7 @@ use super::{
 };
 use anstyle::{AnsiColor, Style};
 use drafthorse::{
-    Engine, Finish, SessionOptions, Stats, Step, TokenId,
+    AcceptanceRule, Engine, Finish, SessionOptions, Stats, Step, TokenId,
     engine::{Provenance, StepToken},
 };
 use serde_json::json;
@@ -43,10 +43,10 @@ pub(crate) fn run(args: &GenerateArgs) -> Outcome {
         _ => None,
     };
     if args.json && (failed.is_none() || result.stats.rounds > 0) {
-        print_json(args, &prompt, &result, compared.as_ref(), &parts)?;
+        print_json(args, &prompt, &result, compared.as_ref(), &parts, engine.rule())?;
     } else if !args.quiet && (failed.is_none() || result.stats.rounds > 0) {
         let name = parts.drafter.name();
-        output::note(&output::statistics(&result.stats, name, result.finish.as_ref()));
+        output::note(&output::statistics(&result.stats, name, engine.rule(), result.finish.as_ref()));
         match compared {
             Some(compared) => output::note(&compared.sentence(k, args.sampling.temperature == 0.0)),
             None if args.compare && k == 0 => output::note("nothing is drafted: there is nothing to compare"),
@@ -139,6 +139,7 @@ fn paint(
 ) -> Result<(), Failure> {
     let style = match provenance {
         Provenance::Drafted if args.color_tokens => AnsiColor::Green.on_default(),
+        Provenance::Deferred if args.color_tokens => AnsiColor::Yellow.on_default(),
         Provenance::Replacement if args.color_tokens => AnsiColor::Red.on_default(),
         _ => Style::new(),
     };
@@ -254,6 +255,7 @@ fn print_json(
     result: &Generation,
     compared: Option<&Compared>,
     parts: &Parts,
+    rule: &dyn AcceptanceRule,
 ) -> Result<(), Failure> {
     let tokens: Vec<_> = result
         .tokens
@@ -269,7 +271,7 @@ fn print_json(
         "finish": json::finish(result.finish.as_ref()),
         "expert": args.parts.expert,
         "drafter": parts.drafter.name(),
-        "rule": args.parts.rule,
+        "rule": json::rule(rule),
         "draft_length": draft_length(args, parts),
         "version": env!("CARGO_PKG_VERSION"),
         "device": parts.expert.device().to_string(),
@@ -294,6 +296,7 @@ fn print_json(
 fn provenance(provenance: Provenance) -> &'static str {
     match provenance {
         Provenance::Drafted => "drafted",
+        Provenance::Deferred => "deferred",
         Provenance::Replacement => "replacement",
         Provenance::Bonus => "bonus",
     }

@@ -2,7 +2,7 @@
 
 use super::args::ModelArgs;
 use drafthorse::{
-    Finish, Stats,
+    AcceptanceRule, Finish, Stats,
     cost::{CostMeter, RowCost},
     model::threads,
 };
@@ -22,12 +22,45 @@ pub(crate) struct StatsJson {
     draft_yield: Option<f64>,
     tokens_per_expert_pass: Option<f64>,
     tokens_per_second: Option<f64>,
+    rejection_rate: Option<f64>,
+    /// What a rule that is not lossless did to the text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    price: Option<PriceJson>,
     prompt_seconds: f64,
     draft_seconds: f64,
     verify_seconds: f64,
     other_seconds: f64,
     /// The counters of vLLM, which llama.cpp and several load generators read too.
     metrics: Metrics,
+}
+
+#[derive(Serialize)]
+struct PriceJson {
+    /// Share of the drafted positions at which the rule asked the expert; `None` if it always does.
+    deferral_rate: Option<f64>,
+    deferred: u64,
+    /// Drafted tokens the drafter decided alone.
+    draft_decided: Option<u64>,
+    /// Means along the text, of the rule's law against the expert's.
+    mean_total_variation: Option<f64>,
+    mean_kl_nats: Option<f64>,
+    positions: u64,
+    /// Positions at which the divergence is infinite, which the mean leaves out.
+    positions_unsupported: u64,
+}
+
+impl PriceJson {
+    fn new(stats: &Stats) -> Option<Self> {
+        (stats.price.positions > 0).then(|| Self {
+            deferral_rate: stats.deferral_rate(),
+            deferred: stats.price.deferred,
+            draft_decided: stats.draft_decided(),
+            mean_total_variation: stats.mean_total_variation(),
+            mean_kl_nats: stats.mean_kl(),
+            positions: stats.price.positions,
+            positions_unsupported: stats.price.unsupported,
+        })
+    }
 }
 
 #[derive(Serialize)]
@@ -53,6 +86,8 @@ impl From<&Stats> for StatsJson {
             draft_yield: stats.draft_yield(),
             tokens_per_expert_pass: stats.tokens_per_expert_pass(),
             tokens_per_second: stats.tokens_per_second(),
+            rejection_rate: stats.rejection_rate(),
+            price: PriceJson::new(stats),
             prompt_seconds: stats.prompt_time.as_secs_f64(),
             draft_seconds: stats.draft_time.as_secs_f64(),
             verify_seconds: stats.verify_time.as_secs_f64(),
@@ -123,6 +158,12 @@ impl CostsJson {
             with_drafters: names.enumerate().filter_map(drafter).collect(),
         }
     }
+}
+
+/// A rule with its dials and what it promises.
+pub(crate) fn rule(rule: &dyn AcceptanceRule) -> Value {
+    let dials = rule.settings().into_iter().map(|(dial, value)| (dial.name.to_owned(), json!(value)));
+    json!({ "name": rule.name(), "promise": rule.kind().label(), "dials": Value::Object(dials.collect()) })
 }
 
 /// Why a text ended, as a word and what it was.

@@ -13,6 +13,7 @@ mod output;
 mod parts;
 mod prompts;
 mod prove;
+mod rules;
 
 use args::{Cli, Command};
 use clap::Parser;
@@ -27,6 +28,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Bench(args) => bench::run(args),
         Command::Prove(args) => prove::run(args),
         Command::Check(args) => check::run(args),
+        Command::Rules(args) => rules::run(args),
         Command::Devices => devices::run(),
         Command::Completions(args) => completions::run(args),
     };

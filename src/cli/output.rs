@@ -1,7 +1,7 @@
 //! What users read: statistics and tables.
 
 use comfy_table::{CellAlignment, Row, Table, presets};
-use drafthorse::{Finish, Stats};
+use drafthorse::{AcceptanceRule, Finish, Kind, Stats, verifier::describe};
 use std::{io::Write, time::Duration};
 
 /// Says something beside the output. Where nobody listens, that is no reason to stop.
@@ -15,7 +15,12 @@ pub(crate) fn count(number: usize, noun: &str) -> String {
 }
 
 /// The numbers of a generation in one line.
-pub(crate) fn statistics(stats: &Stats, drafter: &str, finish: Option<&Finish>) -> String {
+pub(crate) fn statistics(
+    stats: &Stats,
+    drafter: &str,
+    rule: &dyn AcceptanceRule,
+    finish: Option<&Finish>,
+) -> String {
     let ending = match finish {
         None => " (interrupted)",
         Some(Finish::ContextEnd) => " (the context is full)",
@@ -30,6 +35,7 @@ pub(crate) fn statistics(stats: &Stats, drafter: &str, finish: Option<&Finish>) 
     } else {
         parts.push(format!("drafter {drafter}: nothing drafted"));
     }
+    parts.extend(price(stats, rule));
     if let Some(tokens) = stats.tokens_per_expert_pass() {
         parts.push(format!("{tokens:.2} tokens per expert pass"));
     }
@@ -48,6 +54,32 @@ pub(crate) fn statistics(stats: &Stats, drafter: &str, finish: Option<&Finish>) 
     }
     parts.push(format!("prompt read in {:.0} ms", stats.prompt_time.as_secs_f64() * 1e3));
     parts.join(" | ")
+}
+
+/// What a rule that is not lossless did to the text.
+fn price(stats: &Stats, rule: &dyn AcceptanceRule) -> Option<String> {
+    if rule.kind() == Kind::Lossless {
+        return None;
+    }
+    let mut facts = Vec::new();
+    if let (Some(rate), Some(alone)) = (stats.deferral_rate(), stats.draft_decided()) {
+        facts
+            .push(format!("deferral rate {rate:.2}, {} the drafter's alone", count(alone as usize, "token")));
+    }
+    if let Some(rate) = stats.rejection_rate() {
+        facts.push(format!("rejection rate {rate:.2}"));
+    }
+    if let Some(distance) = stats.mean_total_variation() {
+        facts.push(format!("mean TV to the expert {distance:.3}"));
+    }
+    let unsupported = match stats.price.unsupported {
+        0 => String::new(),
+        n => format!(" (infinite at {n} of {} positions)", stats.price.positions),
+    };
+    if let Some(divergence) = stats.mean_kl() {
+        facts.push(format!("mean KL {divergence:.3} nats{unsupported}"));
+    }
+    Some(format!("rule {} [{}]: {}", describe(rule), rule.kind().label(), facts.join(", ")))
 }
 
 /// A number with this many digits after the point; `-` where there is none.

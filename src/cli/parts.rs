@@ -10,7 +10,7 @@ use drafthorse::{
     demo,
     model::{LoadOptions, LoadedDevice, set_threads},
     open_device, synthetic,
-    verifier::rule,
+    verifier::{AcceptanceRule, rule},
 };
 use std::{path::Path, sync::Arc};
 
@@ -154,6 +154,18 @@ pub(crate) fn measure(
     Ok(Some(Measured { stats, tokens, rounds_by_drafted }))
 }
 
+/// The rule that was asked for, with its dials.
+pub(crate) fn acceptance_rule(args: &PartArgs) -> Result<Arc<dyn AcceptanceRule>, Failure> {
+    let spec = match args.lenience {
+        None => args.rule.clone(),
+        Some(lenience) => {
+            let separator = if args.rule.contains(':') { ',' } else { ':' };
+            format!("{}{separator}lenience={lenience}", args.rule)
+        }
+    };
+    rule(&spec).map_err(Failure::new)
+}
+
 /// An engine over these parts.
 pub(crate) fn engine(
     expert: &Arc<Transformer>,
@@ -161,9 +173,7 @@ pub(crate) fn engine(
     args: &PartArgs,
     draft_length: usize,
 ) -> Result<Engine, Failure> {
-    let Some(rule) = rule(&args.rule) else {
-        return Err(Failure::new(format!("there is no rule `{}`", args.rule)));
-    };
+    let rule = acceptance_rule(args)?;
     let mut builder =
         Engine::builder().expert(expert.clone()).drafter(drafter).rule(rule).draft_length(draft_length);
     if let Some(tokenizer) = expert.tokenizer() {

@@ -15,7 +15,7 @@ use args::ProveArgs;
 use drafthorse::{
     AcceptanceRule, DeviceChoice, TokenId, Transformer,
     proof::{Pair, ProofError, ProofOptions, Watch, prove},
-    verifier::{RULES, rule},
+    verifier::{Kind, RULES, rule},
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{process::ExitCode, sync::Arc};
@@ -70,10 +70,10 @@ fn options(args: &ProveArgs) -> Result<ProofOptions, Failure> {
 /// The rules that were asked for; without any, all lossless ones.
 fn rules(args: &ProveArgs) -> Result<Vec<Arc<dyn AcceptanceRule>>, Failure> {
     if args.rule.is_empty() {
-        return Ok(RULES.iter().map(|(_, make)| make()).filter(|rule| rule.is_lossless()).collect());
+        let lossless = RULES.iter().filter(|info| info.kind == Kind::Lossless);
+        return Ok(lossless.map(|info| (info.make)(&[])).collect());
     }
-    let named = |name: &String| rule(name).ok_or_else(|| Failure::new(format!("there is no rule `{name}`")));
-    args.rule.iter().map(named).collect()
+    args.rule.iter().map(|name| rule(name).map_err(Failure::new)).collect()
 }
 
 fn prompts(args: &ProveArgs, expert: &Transformer) -> Result<Vec<Vec<TokenId>>, Failure> {

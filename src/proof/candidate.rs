@@ -2,7 +2,7 @@
 
 use super::statistics::Chance;
 use drafthorse_logits::{Draws, Origin, Probs, Proposal, Purpose, Scores, Verdict};
-use drafthorse_verifier::{AcceptanceRule, ExactMatch, Lossless};
+use drafthorse_verifier::{AcceptanceRule, ExactMatch, Kind, Lossless, describe};
 use std::{borrow::Cow, sync::Arc};
 
 /// How a rule accepts.
@@ -33,14 +33,14 @@ pub(super) struct Candidate {
 impl Candidate {
     pub(super) fn new(rule: Arc<dyn AcceptanceRule>) -> Self {
         let method = match rule.name() {
+            _ if rule.shares_noise() => Method::Noise,
             "exact-match" => Method::Match,
-            "coupled-noise" => Method::Noise,
             "block" => Method::Block,
             _ => Method::Coupling,
         };
         Self {
-            name: rule.name().to_owned(),
-            lossless: rule.is_lossless(),
+            name: describe(&*rule),
+            lossless: rule.kind() == Kind::Lossless,
             same_by_seed: matches!(method, Method::Match | Method::Noise),
             method,
             rule,

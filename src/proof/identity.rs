@@ -8,8 +8,9 @@ use super::{
 };
 use drafthorse_drafter::DraftRequest;
 use drafthorse_engine::{Engine, SessionOptions};
-use drafthorse_logits::{Context, Probs, Sampler, SamplingOptions, SeededDraws, TokenId};
+use drafthorse_logits::{Context, Draws, Probs, Purpose, Sampler, SamplingOptions, SeededDraws, TokenId};
 use drafthorse_model::{ModelError, SequenceModel};
+use drafthorse_verifier::AcceptanceRule;
 
 /// Passes of different numbers of rows differ by rounding up to this share of the largest logit.
 const ROUNDING: f32 = 2e-3;
@@ -183,8 +184,26 @@ impl Setting<'_> {
             prompt: sequence.len() - text,
             sampler,
         };
-        let mut draws = SeededDraws::new(options.seed, round as u64 + 1);
+        let noise = options.rule.as_deref().is_some_and(AcceptanceRule::shares_noise);
+        let mut draws = Drafting { draws: SeededDraws::new(options.seed, round as u64 + 1), noise };
         Ok(self.subject.drafter().propose(sequence, &request, &mut draws)?.tokens)
+    }
+}
+
+/// The draws that a drafter gets.
+struct Drafting {
+    draws: SeededDraws,
+    /// Whether it races with the expert's noise.
+    noise: bool,
+}
+
+impl Draws for Drafting {
+    fn accept(&mut self, position: usize, probability: f64) -> bool {
+        self.draws.accept(position, probability)
+    }
+
+    fn pick(&mut self, position: usize, purpose: Purpose, probs: &Probs) -> TokenId {
+        if self.noise { self.draws.race(position, probs) } else { self.draws.pick(position, purpose, probs) }
     }
 }
 

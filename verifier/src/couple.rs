@@ -19,14 +19,25 @@ pub fn couple(
     position: usize,
     draws: &mut dyn Draws,
 ) -> Result<(), TokenId> {
-    let (q, pi) = (draft.get(token), target.get(token));
-    // A ratio of 1 or more needs no coin; q is above 0 for every token a drafter may propose.
-    if pi >= q || draws.accept(position, pi / q) {
+    let stands = ratio(target.get(token), draft.get(token));
+    // A ratio of 1 or more needs no coin.
+    if stands >= 1.0 || draws.accept(position, stands) {
         return Ok(());
     }
+    Err(replacement(draft, target, position, draws))
+}
+
+/// `min(1, target / draft)`: how likely a drafted token stands.
+pub(crate) fn ratio(target: f64, draft: f64) -> f64 {
+    // What a drafter proposes has a probability above 0.
+    if target < draft { target / draft } else { 1.0 }
+}
+
+/// What comes instead of a refused token.
+pub(crate) fn replacement(draft: &Probs, target: &Probs, position: usize, draws: &mut dyn Draws) -> TokenId {
     // Without a residual the two are equal up to rounding, and the target itself is right.
     let residual = target.residual(draft);
-    Err(draws.pick(position, Purpose::Replacement, residual.as_ref().unwrap_or(target)))
+    draws.pick(position, Purpose::Replacement, residual.as_ref().unwrap_or(target))
 }
 
 #[cfg(test)]

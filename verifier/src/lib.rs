@@ -22,18 +22,31 @@
 //! assert_eq!((verdict.accepted, verdict.next), (0, 2)); // refused; the residual is token 2
 //! ```
 
+mod catalogue;
 mod couple;
-mod exact_match;
 mod judge;
-mod lossless;
+mod keep;
+mod price;
 mod round;
 mod rule;
+mod rules;
 mod verifier;
 
+pub use catalogue::{Dial, RULES, RuleError, RuleInfo, describe, rule};
 pub use couple::couple;
-pub use exact_match::ExactMatch;
 pub use judge::judge;
-pub use lossless::Lossless;
+pub use keep::{KeepRule, Kept};
+pub use price::Price;
 pub use round::{Reading, Round};
-pub use rule::{AcceptanceRule, Needs, RULES, RuleError, rule};
+pub use rule::{AcceptanceRule, Kind, Needs};
+pub use rules::{
+    bild::Bild, block::Block, chow::CascadeChow, chow_log::CascadeChowLog, contrastive::Contrastive,
+    coupled_noise::CoupledNoise, diff::CascadeDiff, diff_log::CascadeDiffLog, exact_match::ExactMatch,
+    interpolation::Interpolation, lenience::Lenience, lenience_balanced::LenienceBalanced,
+    lossless::Lossless, mentored::Mentored, opt::CascadeOpt, opt_log::CascadeOptLog,
+    token_v1::CascadeTokenV1, token_v2::CascadeTokenV2, token_v3::CascadeTokenV3, top_k::TopKAcceptance,
+    truncate_min_p::TruncateMinP, truncate_top_p::TruncateTopP, typical::Typical,
+};
 pub use verifier::Verifier;
+
+use couple::ratio;

@@ -41,6 +41,14 @@ impl Reading {
         Self(if needs == Needs::Coupling { Form::Coupling(answers) } else { Form::Draw(answers) })
     }
 
+    /// The rows it was read from, where they were brought here.
+    pub(crate) fn rows(&self) -> Option<&[Scores]> {
+        match &self.0 {
+            Form::Scores(rows) => Some(rows),
+            Form::Coupling(_) | Form::Draw(_) => None,
+        }
+    }
+
     /// Decides the round it is a reading of, by the rule it was read for.
     pub fn judge(&self, round: &Round<'_>, rule: &dyn AcceptanceRule, draws: &mut dyn Draws) -> Verdict {
         let position = round.sequence.len();

@@ -1,5 +1,5 @@
-use crate::{ExactMatch, Lossless, judge};
-use drafthorse_logits::{Draws, Probs, Proposal, Scores, Verdict};
+use crate::{RuleError, catalogue::Dial, judge, ratio};
+use drafthorse_logits::{Draws, Probs, Proposal, Scores, TokenId, Verdict};
 use std::{borrow::Cow, sync::Arc};
 
 /// What a rule looks at to decide a round. The less it is, the less has to be read of a device.
@@ -20,12 +20,39 @@ pub enum Needs {
     Draw,
 }
 
+/// What a rule promises of the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// The text follows the expert's distribution exactly, whatever the drafter.
+    Lossless,
+    /// A speculative cascade: a stated mixture of drafter and expert.
+    Cascade,
+    /// Another law, made of both, in which drafted tokens stand more often.
+    Lossy,
+    /// A law made for quality, of the expert's distribution and perhaps the drafter's.
+    ExpertLaw,
+}
+
+impl Kind {
+    /// In the words of reports, which call everything lossy that is not the expert's own law.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Lossless => "lossless",
+            Self::Cascade => "lossy: speculative cascade",
+            Self::Lossy => "lossy",
+            Self::ExpertLaw => "lossy: another law of the expert",
+        }
+    }
+}
+
 /// By which law drafted tokens are kept or replaced.
 ///
 /// One method is enough: whatever a rule wants, stating its target law and coupling the draft maximally
 /// with it accepts at least as much as any other way of drawing from that law.
 ///
-/// To add a rule: a file with an implementation, a `mod` line, and a line in [`RULES`].
+/// To add a rule: a file with an implementation, a `mod` line, and a line in
+/// [`RULES`](crate::RULES).
 pub trait AcceptanceRule: Send + Sync {
     /// Its name on command lines and in reports.
     fn name(&self) -> &'static str;
@@ -33,9 +60,26 @@ pub trait AcceptanceRule: Send + Sync {
     /// The distribution the next token shall have, given what drafter and expert say of it.
     fn target<'a>(&self, draft: &'a Scores, expert: &'a Scores) -> Cow<'a, Probs>;
 
-    /// Whether the text follows the expert's distribution exactly, whatever the drafter.
-    fn is_lossless(&self) -> bool {
-        false
+    /// What it promises of the text.
+    fn kind(&self) -> Kind {
+        Kind::Lossy
+    }
+
+    /// Its dials and where they stand.
+    fn settings(&self) -> Vec<(&'static Dial, f64)> {
+        Vec::new()
+    }
+
+    /// The probability `min(1, target / draft)` with which a drafted `token` stands. Rules that know it without
+    /// the whole of both distributions say so here.
+    fn acceptance(&self, token: TokenId, draft: &Scores, expert: &Scores) -> f64 {
+        ratio(self.target(draft, expert).get(token), draft.prob(token))
+    }
+
+    /// Whether the expert is asked at a position at which `token` was drafted, before any coin. `None` for rules
+    /// by which the drafter never decides alone, or not by tokens.
+    fn deferral(&self, _token: TokenId, _draft: &Scores, _expert: &Scores) -> Option<bool> {
+        None
     }
 
     /// Whether the rule reads the drafter's confidence, so that a drafter which only guesses
@@ -49,6 +93,11 @@ pub trait AcceptanceRule: Send + Sync {
         false
     }
 
+    /// Whether drafter and expert draw their tokens by the same noise, [`Draws::race`].
+    fn shares_noise(&self) -> bool {
+        false
+    }
+
     /// What the rule looks at. A rule that says nothing gets everything.
     fn needs(&self) -> Needs {
         Needs::Raw
@@ -58,9 +107,9 @@ pub trait AcceptanceRule: Send + Sync {
     ///
     /// # Errors
     ///
-    /// A setting outside its range.
+    /// A setting outside its dial's range.
     fn check(&self) -> Result<(), RuleError> {
-        Ok(())
+        self.settings().into_iter().try_for_each(|(dial, value)| dial.check(self.name(), value))
     }
 
     /// Decides a round whose first drafted token stands at `position` of the sequence.
@@ -74,7 +123,7 @@ pub trait AcceptanceRule: Send + Sync {
         position: usize,
         draws: &mut dyn Draws,
     ) -> Verdict {
-        judge(proposal, expert, |draft, expert| self.target(draft, expert), position, draws)
+        judge(self, proposal, expert, position, draws)
     }
 }
 
@@ -87,8 +136,20 @@ impl<R: AcceptanceRule + ?Sized> AcceptanceRule for Arc<R> {
         (**self).target(draft, expert)
     }
 
-    fn is_lossless(&self) -> bool {
-        (**self).is_lossless()
+    fn kind(&self) -> Kind {
+        (**self).kind()
+    }
+
+    fn settings(&self) -> Vec<(&'static Dial, f64)> {
+        (**self).settings()
+    }
+
+    fn acceptance(&self, token: TokenId, draft: &Scores, expert: &Scores) -> f64 {
+        (**self).acceptance(token, draft, expert)
+    }
+
+    fn deferral(&self, token: TokenId, draft: &Scores, expert: &Scores) -> Option<bool> {
+        (**self).deferral(token, draft, expert)
     }
 
     fn needs_calibrated_draft(&self) -> bool {
@@ -97,6 +158,10 @@ impl<R: AcceptanceRule + ?Sized> AcceptanceRule for Arc<R> {
 
     fn needs_draft_after(&self) -> bool {
         (**self).needs_draft_after()
+    }
+
+    fn shares_noise(&self) -> bool {
+        (**self).shares_noise()
     }
 
     fn needs(&self) -> Needs {
@@ -118,43 +183,8 @@ impl<R: AcceptanceRule + ?Sized> AcceptanceRule for Arc<R> {
     }
 }
 
-/// A setting of a rule is outside its range.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("rule {rule}: {setting} {value} is out of range: {range}")]
-#[allow(clippy::exhaustive_structs)]
-pub struct RuleError {
-    /// The rule's name.
-    pub rule: &'static str,
-    /// The setting's name.
-    pub setting: &'static str,
-    /// The value given.
-    pub value: f64,
-    /// The values allowed, in words.
-    pub range: &'static str,
-}
-
-/// Makes a rule.
-type Make = fn() -> Arc<dyn AcceptanceRule>;
-
-/// Every rule that can be asked for by name.
-pub const RULES: &[(&str, Make)] =
-    &[("lossless", || Arc::new(Lossless)), ("exact-match", || Arc::new(ExactMatch))];
-
-/// The rule of this name.
-pub fn rule(name: &str) -> Option<Arc<dyn AcceptanceRule>> {
-    RULES.iter().find(|(known, _)| *known == name).map(|(_, make)| make())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_agree_with_the_list() {
-        for (name, make) in RULES {
-            assert_eq!(make().name(), *name);
-            assert!(rule(name).is_some());
-        }
-        assert!(rule("wishful").is_none());
+impl std::fmt::Debug for dyn AcceptanceRule + '_ {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "rule {}", crate::describe(self))
     }
 }

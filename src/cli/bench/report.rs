@@ -5,12 +5,15 @@ use super::{
     setting::{self, Setting},
 };
 use crate::cli::{
+    args::BenchArgs,
     failure::Failure,
-    json::{CostsJson, Machine, StatsJson},
+    json::{self, CostsJson, Machine, StatsJson},
     output::{count, decimal, numbers, table},
+    parts,
 };
-use drafthorse::Stats;
+use drafthorse::{Kind, Stats, verifier::describe};
 use serde::Serialize;
+use serde_json::Value;
 use std::{io::Write, time::Duration};
 
 /// One text of one setting.
@@ -66,7 +69,7 @@ struct Summary {
 struct Report<'a> {
     machine: Machine,
     expert: &'a str,
-    rule: &'a str,
+    rule: Value,
     temperature: f32,
     max_tokens: usize,
     repetitions: usize,
@@ -89,7 +92,7 @@ pub(super) fn write(bench: &Bench<'_>, runs: &[Run], prompts: usize) -> Result<(
     let report = Report {
         machine: Machine::new(bench.expert.device().to_string(), &bench.args.parts.models),
         expert: &args.parts.expert,
-        rule: &args.parts.rule,
+        rule: json::rule(&*parts::acceptance_rule(&args.parts)?),
         temperature: args.sampling.temperature,
         max_tokens: args.max_tokens,
         repetitions: args.repetitions,
@@ -206,7 +209,7 @@ fn print(
         args.parts.expert,
         args.parts.models.load_options(false).weights.name(),
         bench.expert.device(),
-        args.parts.rule,
+        described(args)?,
         args.sampling.temperature,
         count(prompts, "prompt"),
         count(args.max_tokens, "token"),
@@ -225,6 +228,14 @@ fn print(
         writeln!(out, "{SYNTHETIC}")?;
     }
     Ok(())
+}
+
+/// The rule with its dials, and a word where it is not lossless.
+fn described(args: &BenchArgs) -> Result<String, Failure> {
+    let rule = parts::acceptance_rule(&args.parts)?;
+    let label =
+        if rule.kind() == Kind::Lossless { String::new() } else { format!(" [{}]", rule.kind().label()) };
+    Ok(describe(&*rule) + &label)
 }
 
 const DEFINITIONS: &str = "\

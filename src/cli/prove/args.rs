@@ -1,8 +1,8 @@
 //! What can be said to `drafthorse prove`.
 
-use crate::cli::args::ModelArgs;
+use crate::cli::args::{ModelArgs, parse_rule};
 use clap::Args;
-use drafthorse::{SamplingOptions, verifier};
+use drafthorse::SamplingOptions;
 use std::path::PathBuf;
 
 #[derive(Args)]
@@ -13,8 +13,9 @@ pub(crate) struct ProveArgs {
     pub(crate) drafter: String,
     #[command(flatten)]
     pub(crate) models: ModelArgs,
-    /// A rule to prove; may be repeated. Without it: every lossless rule
-    #[arg(long, value_name = "RULE", value_parser = rule_name(), help_heading = "Proof")]
+    /// A rule to prove: NAME, or NAME:DIAL=VALUE,... ; may be repeated. Without it: every lossless rule. Of others
+    /// it is proved that texts follow the law they state
+    #[arg(long, value_name = "RULE", value_parser = parse_rule, help_heading = "Proof")]
     pub(crate) rule: Vec<String>,
     /// Draft lengths, in a list
     #[arg(short = 'k', long = "k", visible_alias = "draft-max", value_name = "LIST", value_delimiter = ',', default_values_t = [1, 3, 5], help_heading = "Proof")]
@@ -64,10 +65,6 @@ pub(crate) struct ProveArgs {
     /// One JSON object with every single test instead of a table
     #[arg(long, help_heading = "Proof")]
     pub(crate) json: bool,
-}
-
-fn rule_name() -> clap::builder::PossibleValuesParser {
-    verifier::RULES.iter().map(|(name, _)| *name).collect::<Vec<_>>().into()
 }
 
 impl ProveArgs {

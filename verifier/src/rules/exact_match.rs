@@ -1,6 +1,6 @@
-use crate::{AcceptanceRule, Needs, round::match_draws};
-use drafthorse_logits::{Draws, Probs, Proposal, Purpose, Scores, Verdict};
-use std::borrow::Cow;
+use crate::{AcceptanceRule, Kind, Needs, RuleInfo, round::match_draws};
+use drafthorse_logits::{Draws, Probs, Proposal, Purpose, Scores, TokenId, Verdict};
+use std::{borrow::Cow, sync::Arc};
 
 /// Exact match: at each position a token is drawn from the expert, and the drafted one stands if it is
 /// the same.
@@ -16,17 +16,30 @@ use std::borrow::Cow;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ExactMatch;
 
+pub(crate) const INFO: RuleInfo = RuleInfo {
+    name: "exact-match",
+    kind: Kind::Lossless,
+    about: "the expert's distribution; a drafted token stands if the expert draws the same; one text a seed",
+    dials: &[],
+    make: |_| Arc::new(ExactMatch),
+};
+
 impl AcceptanceRule for ExactMatch {
     fn name(&self) -> &'static str {
-        "exact-match"
+        INFO.name
     }
 
     fn target<'a>(&self, _draft: &'a Scores, expert: &'a Scores) -> Cow<'a, Probs> {
         Cow::Borrowed(expert.probs())
     }
 
-    fn is_lossless(&self) -> bool {
-        true
+    fn kind(&self) -> Kind {
+        INFO.kind
+    }
+
+    /// How likely the expert draws the same token.
+    fn acceptance(&self, token: TokenId, _draft: &Scores, expert: &Scores) -> f64 {
+        expert.prob(token)
     }
 
     fn needs(&self) -> Needs {

@@ -1,6 +1,6 @@
-use crate::{AcceptanceRule, Needs};
-use drafthorse_logits::{Probs, Scores};
-use std::borrow::Cow;
+use crate::{AcceptanceRule, Kind, Needs, RuleInfo, ratio};
+use drafthorse_logits::{Probs, Scores, TokenId};
+use std::{borrow::Cow, sync::Arc};
 
 /// Speculative sampling: the text follows the expert's distribution exactly, whatever the drafter.
 ///
@@ -14,17 +14,29 @@ use std::borrow::Cow;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Lossless;
 
+pub(crate) const INFO: RuleInfo = RuleInfo {
+    name: "lossless",
+    kind: Kind::Lossless,
+    about: "the expert's distribution, by rejection sampling",
+    dials: &[],
+    make: |_| Arc::new(Lossless),
+};
+
 impl AcceptanceRule for Lossless {
     fn name(&self) -> &'static str {
-        "lossless"
+        INFO.name
     }
 
     fn target<'a>(&self, _draft: &'a Scores, expert: &'a Scores) -> Cow<'a, Probs> {
         Cow::Borrowed(expert.probs())
     }
 
-    fn is_lossless(&self) -> bool {
-        true
+    fn kind(&self) -> Kind {
+        INFO.kind
+    }
+
+    fn acceptance(&self, token: TokenId, draft: &Scores, expert: &Scores) -> f64 {
+        ratio(expert.prob(token), draft.prob(token))
     }
 
     fn needs(&self) -> Needs {

@@ -1,0 +1,218 @@
+//! Passes over whole rows, compiled for what the processor has.
+//!
+//! Sums run in [`LANES`] partial sums, always the same way, and a multiplication and an addition are never
+//! fused: the bits of a result depend neither on the processor nor on the compiler's choice of vectors.
+
+/// Partial sums of a pass.
+pub(crate) const LANES: usize = 16;
+
+/// Runs `pass`, which should be `#[inline(always)]` closures over slices, with the widest vectors there are.
+#[inline]
+pub(crate) fn wide<R>(pass: impl FnOnce() -> R) -> R {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512dq")
+        {
+            // SAFETY: the processor has the features, as was just asked.
+            return unsafe { with_avx512(pass) };
+        }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has the feature, as was just asked.
+            return unsafe { with_avx2(pass) };
+        }
+    }
+    pass()
+}
+
+/// # Safety
+///
+/// The processor must have the features; `pass` itself needs none.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vl,avx512dq")]
+unsafe fn with_avx512<R>(pass: impl FnOnce() -> R) -> R {
+    pass()
+}
+
+/// # Safety
+///
+/// The processor must have the feature; `pass` itself needs none.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+unsafe fn with_avx2<R>(pass: impl FnOnce() -> R) -> R {
+    pass()
+}
+
+/// `exp(x)` for `x` at most 709, to within two units in the last place; 0 below -708 and for NaN.
+///
+/// Without branches or tables, so that a loop over it becomes vectors. Source: the reduction to
+/// `2^k exp(r)` with `|r| <= ln(2) / 2` of Cody and Waite, 1980; the series of `exp` to degree 13.
+#[inline(always)]
+#[allow(clippy::inline_always, reason = "a call would keep the loop around it from becoming vectors")]
+pub(crate) fn exp(x: f64) -> f64 {
+    // Adding this leaves the nearest whole number in the lowest bits of the sum.
+    const SHIFT: f64 = 6_755_399_441_055_744.0;
+    const LN2_HIGH: f64 = 0.693_147_180_369_123_8;
+    const LN2_LOW: f64 = 1.908_214_929_270_587_7e-10;
+    const SERIES: [f64; 12] = [
+        1.0 / 479_001_600.0,
+        1.0 / 39_916_800.0,
+        1.0 / 3_628_800.0,
+        1.0 / 362_880.0,
+        1.0 / 40_320.0,
+        1.0 / 5_040.0,
+        1.0 / 720.0,
+        1.0 / 120.0,
+        1.0 / 24.0,
+        1.0 / 6.0,
+        0.5,
+        1.0,
+    ];
+    let shifted = x * std::f64::consts::LOG2_E + SHIFT;
+    let k = shifted - SHIFT;
+    let r = (x - k * LN2_HIGH) - k * LN2_LOW;
+    let mut sum = 1.0 / 6_227_020_800.0;
+    for coefficient in SERIES {
+        sum = sum * r + coefficient;
+    }
+    let power = f64::from_bits((sum * r + 1.0).to_bits().wrapping_add(shifted.to_bits() << 52));
+    if x >= -708.0 { power } else { 0.0 }
+}
+
+/// The sum of `term` over two rows of equal length.
+#[inline]
+pub(crate) fn sum2(a: &[f64], b: &[f64], term: impl Fn(f64, f64) -> f64) -> f64 {
+    wide(
+        #[inline(always)]
+        || {
+            let mut lanes = [0.0; LANES];
+            let (a, a_rest) = a.as_chunks::<LANES>();
+            let (b, b_rest) = b.as_chunks::<LANES>();
+            for (a, b) in a.iter().zip(b) {
+                for i in 0..LANES {
+                    lanes[i] += term(a[i], b[i]);
+                }
+            }
+            for (i, (&a, &b)) in a_rest.iter().zip(b_rest).enumerate() {
+                lanes[i] += term(a, b);
+            }
+            total(&lanes)
+        },
+    )
+}
+
+/// The sum of `term` over a row.
+#[inline]
+pub(crate) fn sum(row: &[f64], term: impl Fn(f64) -> f64) -> f64 {
+    sum2(row, row, |x, _| term(x))
+}
+
+/// The largest value of a row, `-inf` of an empty one. NaN never wins.
+pub(crate) fn max(row: &[f32]) -> f32 {
+    wide(
+        #[inline(always)]
+        || {
+            let mut lanes = [f32::NEG_INFINITY; LANES];
+            let (chunks, rest) = row.as_chunks::<LANES>();
+            for chunk in chunks {
+                for i in 0..LANES {
+                    lanes[i] = if chunk[i] > lanes[i] { chunk[i] } else { lanes[i] };
+                }
+            }
+            lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |max, &x| if x > max { x } else { max })
+        },
+    )
+}
+
+/// `sum(exp(row - max))`.
+pub(crate) fn sum_exp(row: &[f32], max: f64) -> f64 {
+    sum_of(row, |x| exp(f64::from(x) - max))
+}
+
+/// `sum((row - max) exp(row - max))`, with 0 for what is infinitely unlikely.
+pub(crate) fn sum_x_exp(row: &[f32], max: f64) -> f64 {
+    sum_of(row, |x| {
+        let x = f64::from(x) - max;
+        if x >= -708.0 { x * exp(x) } else { 0.0 }
+    })
+}
+
+/// The sum of `term` over a row.
+#[inline]
+fn sum_of(row: &[f32], term: impl Fn(f32) -> f64) -> f64 {
+    wide(
+        #[inline(always)]
+        || {
+            let mut lanes = [0.0; LANES];
+            let (chunks, rest) = row.as_chunks::<LANES>();
+            for chunk in chunks {
+                for i in 0..LANES {
+                    lanes[i] += term(chunk[i]);
+                }
+            }
+            for (i, &x) in rest.iter().enumerate() {
+                lanes[i] += term(x);
+            }
+            total(&lanes)
+        },
+    )
+}
+
+/// Appends `scale * exp(row - max)` to `out`, which must have the room.
+pub(crate) fn push_exp(row: &[f32], max: f64, scale: f64, out: &mut Vec<f64>) {
+    wide(
+        #[inline(always)]
+        || out.extend(row.iter().map(|&x| scale * exp(f64::from(x) - max))),
+    );
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always, reason = "part of passes that are compiled several times")]
+fn total(lanes: &[f64; LANES]) -> f64 {
+    lanes.iter().sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn exp_is_exact_to_two_units() {
+        for i in -708_000..=100_000 {
+            let x = f64::from(i) * 1e-3 + 1e-7;
+            let (ours, theirs) = (exp(x), x.exp());
+            if x >= -708.0 {
+                assert!((ours - theirs).abs() <= 2.0 * f64::EPSILON * theirs, "{x}: {ours} {theirs}");
+            }
+        }
+        assert_eq!([0.0, -709.0, f64::NEG_INFINITY, -1e300, f64::NAN].map(exp), [1.0, 0.0, 0.0, 0.0, 0.0]);
+    }
+
+    proptest! {
+        #[test]
+        fn passes_agree_with_loops(row in prop::collection::vec(-20.0..20.0f32, 1..70)) {
+            let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            prop_assert_eq!(super::max(&row), max);
+            let max = f64::from(max);
+            let sum: f64 = row.iter().map(|&x| (f64::from(x) - max).exp()).sum();
+            prop_assert!((sum_exp(&row, max) - sum).abs() < 1e-12 * sum);
+            let mut out = Vec::with_capacity(row.len());
+            push_exp(&row, max, 0.5, &mut out);
+            let wanted = row.iter().map(|&x| 0.5 * (f64::from(x) - max).exp());
+            prop_assert!(out.iter().zip(wanted).all(|(a, b)| (a - b).abs() <= 1e-15));
+            let total: f64 = out.iter().map(|x| x * x).sum();
+            prop_assert!((super::sum(&out, |x| x * x) - total).abs() < 1e-12);
+        }
+
+        /// What the processor has must not show.
+        #[test]
+        fn vectors_of_any_width_give_the_same_bits(row in prop::collection::vec(-20.0..20.0f32, 1..70)) {
+            let plain: Vec<u64> = row.iter().map(|&x| exp(f64::from(x)).to_bits()).collect();
+            let mut out = Vec::with_capacity(row.len());
+            push_exp(&row, 0.0, 1.0, &mut out);
+            prop_assert_eq!(out.iter().map(|x| x.to_bits()).collect::<Vec<_>>(), plain);
+        }
+    }
+}
