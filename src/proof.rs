@@ -200,7 +200,7 @@ pub fn prove(
     let lengths: BTreeSet<_> = options.draft_lengths.iter().copied().filter(|k| *k > 0).collect();
     let lengths: Vec<_> = lengths.into_iter().collect();
     let right: Vec<_> = options.rules.iter().cloned().map(Candidate::new).collect();
-    let wrong = candidate::wrong(subject.drafter().is_calibrated());
+    let wrong = candidate::wrong(&right, subject.drafter().is_calibrated(), lengths[lengths.len() - 1]);
     let mut proof =
         Proof { subject, prompts, options, watch, lengths, right, wrong, tests: vec![], controls: vec![] };
     proof.controls.resize_with(proof.wrong.len(), Vec::new);
@@ -309,7 +309,8 @@ impl<'a> Proof<'a> {
                     let tests = sample::tests(rule, &plan, counts);
                     match number.checked_sub(self.right.len()) {
                         None => self.tests.extend(tests),
-                        Some(number) => self.controls[number].extend(tests),
+                        Some(number) if k >= rule.least_draft() => self.controls[number].extend(tests),
+                        Some(_) => {}
                     }
                 }
             }

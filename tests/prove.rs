@@ -53,7 +53,13 @@ fn report(subject: &dyn Subject, options: &ProofOptions) -> Report {
 
 fn lossless_rules() -> ProofOptions {
     let rules = RULES.iter().filter(|info| info.kind == Kind::Lossless).map(|info| (info.make)(&[]));
-    ProofOptions { rules: rules.collect(), seeds: 6000, ..Default::default() }
+    ProofOptions { rules: rules.collect(), seeds: 30_000, ..Default::default() }
+}
+
+/// Asserts that all was proved.
+fn proved(report: &Report) {
+    let missed: Vec<_> = report.missed().collect();
+    assert!(report.proved, "{:?} {missed:?}", report.failed().collect::<Vec<_>>());
 }
 
 /// The kinds of tests that fail.
@@ -67,12 +73,7 @@ fn failed(report: &Report) -> Vec<TestKind> {
 #[test]
 fn right_engines_are_proved() {
     let report = report(&pair(), &lossless_rules());
-    assert!(
-        report.proved,
-        "{:?} {:?}",
-        report.failed().collect::<Vec<_>>(),
-        report.missed().collect::<Vec<_>>()
-    );
+    proved(&report);
     assert_eq!((report.controls.len(), report.places.len()), (7, 2));
     for kind in [
         TestKind::GreedyIdentity,
@@ -94,15 +95,12 @@ fn right_engines_are_proved() {
 #[test]
 fn other_samplings_and_certain_drafts_are_proved() {
     let sampling = SamplingOptions { temperature: 0.7, top_k: 8, min_p: 0.02, ..Default::default() };
-    assert!(report(&pair(), &ProofOptions { sampling, ..lossless_rules() }).proved);
+    // To find block verification without its clip would take more texts.
+    let rules = lossless_rules().rules.into_iter().filter(|rule| rule.name() != "block").collect();
+    proved(&report(&pair(), &ProofOptions { sampling, rules, ..lossless_rules() }));
     let ngram = Pair::new(model(1), || Box::new(NgramDrafter::new(1, 3).unwrap()));
     let report = report(&ngram, &lossless_rules());
-    assert!(
-        report.proved,
-        "{:?} {:?}",
-        report.failed().collect::<Vec<_>>(),
-        report.missed().collect::<Vec<_>>()
-    );
+    proved(&report);
     assert_eq!(report.controls.len(), 5, "the others are not wrong where drafts are certain");
 }
 
@@ -221,13 +219,14 @@ impl LanguageModel for Uneven {
     }
 }
 
-/// Two tokens that are nearly always nearly equal, with a difference by rows.
+/// Two tokens that are often nearly equal, with a difference by rows.
 fn uneven(by: f32) -> Pair<Uneven> {
     let table = model(1);
     let row = |tokens: &[TokenId]| {
         let mut row = table.row(tokens).to_vec();
-        row[1] = 4.0;
-        row[0] = 4.0 - 1e-4;
+        if tokens.last().is_none_or(|token| token % 2 == 0) {
+            (row[0], row[1]) = (2.5 - 1e-4, 2.5);
+        }
         row
     };
     Pair::of_models(Arc::new(Uneven { table: TableModel::from_fn(VOCAB, row), by }), model(2))
@@ -237,10 +236,10 @@ fn uneven(by: f32) -> Pair<Uneven> {
 fn near_ties_are_told_from_mistakes() {
     let report_of = |by, exact| report(&uneven(by), &ProofOptions { exact, ..of(Lossless) });
     let first = |report: &Report| report.tests[0].differences[0].clone();
-    assert!(report_of(0.0, true).proved);
+    proved(&report_of(0.0, true));
     // The device rounds: forgiven where the device promises no more.
     let rounded = report_of(2e-4, false);
-    assert!(rounded.proved, "{:?}", rounded.failed().collect::<Vec<_>>());
+    proved(&rounded);
     assert_eq!(rounded.tests[0].outcome, Outcome::NearTies);
     let difference = first(&rounded);
     assert_eq!((difference.cause, difference.plain, difference.speculative), (Cause::Rounding, 1, 0));
@@ -303,12 +302,12 @@ const SHORT: [&str; 6] = ["--limit", "8", "-n", "32", "-k", "1,3"];
 
 #[test]
 fn the_demo_pair_is_proved() {
-    let arguments = [&["demo"], &SHORT[..], &["--seeds", "6000", "--rule", "lossless"]].concat();
-    let output = command(&[&arguments[..], &["--rule", "exact-match", "--json"]].concat());
+    let arguments = [&["demo"], &SHORT[..], &["--seeds", "6000", "--rule", "block"]].concat();
+    let output = command(&[&arguments[..], &["--rule", "coupled-noise", "--json"]].concat());
     assert!(output.status.success(), "{} {}", text(&output.stdout), text(&output.stderr));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&report["proved"], &report["seeds"]), (&true.into(), &6000.into()));
-    assert_eq!(report["rules"], serde_json::json!(["lossless", "exact-match"]));
+    assert_eq!(report["rules"], serde_json::json!(["block", "coupled-noise"]));
     let tests = report["tests"].as_array().unwrap();
     assert!(tests.iter().any(|test| test["kind"] == "next_token" && test["p"].is_f64()));
     assert!(tests.iter().all(|test| test["outcome"] == "passed"));

@@ -1,7 +1,6 @@
 //! Rules with what they promise, and verifiers that promise it and are wrong.
 
-use super::statistics::Chance;
-use drafthorse_logits::{Draws, Origin, Probs, Proposal, Purpose, Scores, Verdict};
+use drafthorse_logits::{Draws, Origin, Probs, Proposal, Purpose, Scores, TokenId, Verdict};
 use drafthorse_verifier::{AcceptanceRule, ExactMatch, Kind, Lossless, describe};
 use std::{borrow::Cow, sync::Arc};
 
@@ -47,6 +46,11 @@ impl Candidate {
         }
     }
 
+    /// From which draft length on it differs from others, if it is wrong.
+    pub(super) fn least_draft(&self) -> usize {
+        if self.method == Method::Block { 2 } else { 1 }
+    }
+
     /// The law of a token after what drafter and expert say.
     pub(super) fn law(&self, draft: Option<&Scores>, expert: &Scores) -> Vec<f64> {
         match draft {
@@ -55,23 +59,36 @@ impl Candidate {
         }
     }
 
-    /// With which probability the first of `k` drafted tokens is accepted.
-    pub(super) fn accepted(&self, k: usize, draft: &Scores, expert: &Scores) -> Chance {
+    /// With which probability the first drafted token is accepted.
+    pub(super) fn accepted(&self, draft: &Scores, expert: &Scores) -> f64 {
         let (q, pi) = (draft.probs().to_vec(), self.law(Some(draft), expert));
-        let sum = |term: fn(f64, f64) -> f64| pi.iter().zip(&q).map(|(pi, q)| term(*pi, *q)).sum();
         match self.method {
-            Method::Coupling => Chance::Exactly(sum(f64::min)),
-            Method::Match => Chance::Exactly(sum(|pi, q| pi * q)),
-            Method::Noise => Chance::Exactly(races_agree(&pi, &q)),
-            Method::Block if k == 1 => Chance::Exactly(sum(f64::min)),
-            Method::Block => Chance::AtLeast(sum(f64::min)),
+            Method::Coupling | Method::Block => overlap(&pi, &q, 1.0),
+            Method::Match => pi.iter().zip(&q).map(|(pi, q)| pi * q).sum(),
+            Method::Noise => races_agree(&pi, &q),
         }
     }
 
-    /// With which probability the second one is, after a first that was; `None` where the first matters.
-    pub(super) fn accepted_after(&self, draft: &Scores, expert: &Scores) -> Option<Chance> {
-        (self.method != Method::Block).then(|| self.accepted(1, draft, expert))
+    /// With which probability the second one is, after this first one was. `first` and `second` are what drafter
+    /// and expert say at the two positions.
+    pub(super) fn accepted_after(
+        &self,
+        token: TokenId,
+        first: (&Scores, &Scores),
+        (draft, expert): (&Scores, &Scores),
+    ) -> f64 {
+        if self.method != Method::Block {
+            return self.accepted(draft, expert);
+        }
+        // Two tokens stand with probability w_2 and the first with w_1, where w_2 = min(1, w_1 p / q).
+        let weight = (first.1.probs().get(token) / first.0.probs().get(token)).min(1.0);
+        overlap(&expert.probs().to_vec(), &draft.probs().to_vec(), weight) / weight
     }
+}
+
+/// The sum of min(weight p, q).
+fn overlap(p: &[f64], q: &[f64], weight: f64) -> f64 {
+    p.iter().zip(q).map(|(p, q)| (weight * p).min(*q)).sum()
 }
 
 /// The probability that two exponential races with common noise have one winner:
@@ -117,23 +134,41 @@ impl AcceptanceRule for Wrong {
     }
 }
 
-/// Name, what it pretends to be, whether it is wrong with drafts that are certain too, and what it does.
-type Line = (&'static str, Method, bool, Judge);
+/// A verifier that is wrong.
+struct Line {
+    name: &'static str,
+    /// The method it pretends to have.
+    method: Method,
+    /// Whether it is wrong with drafts that are certain too.
+    certain: bool,
+    judge: Judge,
+}
+
+const fn line(name: &'static str, method: Method, certain: bool, judge: Judge) -> Line {
+    Line { name, method, certain, judge }
+}
 
 const WRONG: [Line; 7] = [
-    ("replacement from p, not from the residual", Method::Coupling, true, replaces_from_expert),
-    ("accepts everything", Method::Coupling, true, accepts_everything),
-    ("bonus from the row before its own", Method::Coupling, true, takes_the_wrong_row),
-    ("a refused token is kept", Method::Coupling, true, keeps_what_is_refused),
-    ("accepts with probability p, not p / q", Method::Coupling, false, forgets_the_drafter),
-    ("block verification without its clip", Method::Block, false, never_clips),
-    ("exact match with draws that change with the round", Method::Match, true, draws_by_round),
+    line("replacement from p, not from the residual", Method::Coupling, true, replaces_from_expert),
+    line("accepts everything", Method::Coupling, true, accepts_everything),
+    line("bonus from the row before its own", Method::Coupling, true, takes_the_wrong_row),
+    line("a refused token is kept", Method::Coupling, true, keeps_what_is_refused),
+    line("accepts with probability p, not p / q", Method::Coupling, false, forgets_the_drafter),
+    line("block verification without its clip", Method::Block, false, never_clips),
+    line("exact match with draws that change with the round", Method::Match, true, draws_by_round),
 ];
 
-/// Verifiers that are wrong; `calibrated`: for drafters that draw from a distribution.
-pub(super) fn wrong(calibrated: bool) -> Vec<Candidate> {
-    let shown = WRONG.into_iter().filter(|(_, _, certain, _)| calibrated || *certain);
-    let candidate = |(name, method, _, judge): Line| Candidate {
+/// Verifiers that are wrong, and look like the rules to be proved; `calibrated`: for drafters that draw from a
+/// distribution.
+pub(super) fn wrong(right: &[Candidate], calibrated: bool, longest: usize) -> Vec<Candidate> {
+    let asked = |line: &Line| match line.method {
+        Method::Coupling => true,
+        // With one token there is nothing to carry on.
+        Method::Block => longest > 1 && right.iter().any(|rule| rule.method == Method::Block),
+        Method::Match | Method::Noise => right.iter().any(|rule| rule.same_by_seed),
+    };
+    let shown = WRONG.into_iter().filter(|line| asked(line) && (calibrated || line.certain));
+    let candidate = |Line { name, method, judge, .. }: Line| Candidate {
         name: name.to_owned(),
         rule: Arc::new(Wrong { name, judge }),
         method,
@@ -253,7 +288,7 @@ fn draws_by_round(draft: &Proposal, expert: &[Scores], position: usize, draws: &
         fn accept(&mut self, position: usize, probability: f64) -> bool {
             self.0.accept(position, probability)
         }
-        fn pick(&mut self, position: usize, _purpose: Purpose, probs: &Probs) -> drafthorse_logits::TokenId {
+        fn pick(&mut self, position: usize, _purpose: Purpose, probs: &Probs) -> TokenId {
             self.0.pick(position, Purpose::Replacement, probs)
         }
     }

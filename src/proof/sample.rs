@@ -5,7 +5,7 @@ use super::{
     candidate::Candidate,
     prefix::Prefix,
     report::{Outcome, Test, TestKind},
-    statistics::{Chance, binomial, chi_square},
+    statistics::{binomial, chi_square},
 };
 use drafthorse_engine::{Engine, SessionOptions};
 use drafthorse_logits::{SamplingOptions, TokenId};
@@ -179,22 +179,23 @@ pub(super) fn tests(candidate: &Candidate, plan: &Plan<'_>, counts: &Counts) -> 
             None => test,
         }
     };
-    let lengths = |kind, (seen, of, rate): (u64, u64, f64), chance: Chance| {
+    let lengths = |kind, (seen, of, rate): (u64, u64, f64), chance: f64| {
         let p = binomial(seen, of, chance);
         let outcome = if of > 0 { Outcome::Passed } else { Outcome::Untested };
-        Test { statistic: rate, expected: Some(chance.value()), p, outcome, ..base(kind, of) }
+        Test { statistic: rate, expected: Some(chance), p, outcome, ..base(kind, of) }
     };
     let mut tests = vec![
         tokens(TestKind::NextToken, &counts.first, &law),
-        lengths(TestKind::AcceptedFirst, first, candidate.accepted(k, &prefix.draft, &prefix.expert)),
+        lengths(TestKind::AcceptedFirst, first, candidate.accepted(&prefix.draft, &prefix.expert)),
     ];
     // A drafter that only guesses may guess otherwise in a new round, and a law that mixes follows it.
     if candidate.lossless || after.is_some_and(|draft| draft.probs().as_point().is_none()) {
         let law = candidate.law(after, &prefix.expert_after);
         tests.push(tokens(TestKind::SecondToken, &counts.second, &law));
     }
-    let chance = after.and_then(|draft| candidate.accepted_after(draft, &prefix.expert_after));
-    if let (Some(chance), true) = (chance, k > 1) {
+    if let (Some(draft), true) = (after, k > 1) {
+        let at = ((&prefix.draft, &prefix.expert), (draft, &prefix.expert_after));
+        let chance = candidate.accepted_after(prefix.likely, at.0, at.1);
         tests.push(lengths(TestKind::AcceptedSecond, second, chance));
     }
     tests

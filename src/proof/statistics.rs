@@ -56,45 +56,23 @@ fn bins(counts: &[u64], law: &[f64], total: f64) -> Vec<(f64, f64)> {
     bins
 }
 
-/// What a number of successes shall be.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[allow(clippy::exhaustive_enums)]
-pub enum Chance {
-    /// Each trial succeeds with this probability.
-    Exactly(f64),
-    /// With at least this one.
-    AtLeast(f64),
-}
-
-impl Chance {
-    /// The probability.
-    pub fn value(self) -> f64 {
-        match self {
-            Self::Exactly(p) | Self::AtLeast(p) => p,
-        }
-    }
-}
-
-/// The exact binomial test: how probable successes this far from what they shall be are. `None` without
-/// trials, and where the chance is within rounding of 0 or 1 and nothing contradicts it.
+/// The exact binomial test: how probable a number of successes as far as this from `chance` is, on both sides.
+/// `None` without trials, and where the chance is within rounding of 0 or 1 and nothing contradicts it.
 ///
 /// # Panics
 ///
 /// If there are more successes than trials.
-pub fn binomial(successes: u64, trials: u64, chance: Chance) -> Option<f64> {
+pub fn binomial(successes: u64, trials: u64, chance: f64) -> Option<f64> {
     assert!(successes <= trials, "{successes} successes of {trials}");
-    let p = chance.value().clamp(0.0, 1.0);
-    let certain = (p < 1e-12 && successes == 0) || (p > 1.0 - 1e-12 && successes == trials);
+    let chance = chance.clamp(0.0, 1.0);
+    let certain = (chance < 1e-12 && successes == 0) || (chance > 1.0 - 1e-12 && successes == trials);
     if trials == 0 || certain {
         return None;
     }
-    let law = Binomial::new(p, trials).ok()?;
+    let law = Binomial::new(chance, trials).ok()?;
     let at_most = law.cdf(successes);
     let at_least = if successes == 0 { 1.0 } else { law.sf(successes - 1) };
-    Some(match chance {
-        Chance::Exactly(_) => (2.0 * at_most.min(at_least)).min(1.0),
-        Chance::AtLeast(_) => at_most,
-    })
+    Some((2.0 * at_most.min(at_least)).min(1.0))
 }
 
 /// The probability of `count` events or more where `expected` are expected (Poisson).
@@ -120,9 +98,9 @@ mod tests {
         // chi-square of 3 degrees at 7.814728 is .05.
         close(ChiSquared::new(3.0).unwrap().sf(7.814_727_903), 0.05);
         // 8 of 10 fair coins: 2 (45 + 10 + 1) / 1024.
-        close(binomial(8, 10, Chance::Exactly(0.5)).unwrap(), 112.0 / 1024.0);
-        close(binomial(2, 10, Chance::AtLeast(0.5)).unwrap(), 56.0 / 1024.0);
-        close(binomial(8, 10, Chance::AtLeast(0.5)).unwrap(), 1013.0 / 1024.0);
+        close(binomial(8, 10, 0.5).unwrap(), 112.0 / 1024.0);
+        close(binomial(2, 10, 0.5).unwrap(), 112.0 / 1024.0);
+        close(binomial(5, 10, 0.5).unwrap(), 1.0);
         // 1 - exp(-.5), and 1 - exp(-2) (1 + 2).
         close(at_least(1, 0.5), 0.393_469_340);
         close(at_least(2, 2.0), 0.593_994_150);
@@ -142,10 +120,10 @@ mod tests {
 
     #[test]
     fn chances_of_zero_and_one() {
-        assert_eq!(binomial(5, 5, Chance::Exactly(1.0)), None);
-        assert_eq!(binomial(0, 0, Chance::Exactly(0.5)), None);
-        assert_eq!(binomial(4, 5, Chance::Exactly(1.0)), Some(0.0));
-        assert_eq!(binomial(1, 5, Chance::Exactly(0.0)), Some(0.0));
+        assert_eq!(binomial(5, 5, 1.0), None);
+        assert_eq!(binomial(0, 0, 0.5), None);
+        assert_eq!(binomial(4, 5, 1.0), Some(0.0));
+        assert_eq!(binomial(1, 5, 0.0), Some(0.0));
     }
 
     /// Under the law p-values are uniform; under another one they vanish.
