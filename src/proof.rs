@@ -94,7 +94,7 @@ impl Default for ProofOptions {
 
 impl std::fmt::Debug for ProofOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let rules: Vec<_> = self.rules.iter().map(|rule| rule.name()).collect();
+        let rules: Vec<_> = self.rules.iter().map(AcceptanceRule::name).collect();
         write!(f, "ProofOptions {{ rules {rules:?}, k {:?}, {} seeds }}", self.draft_lengths, self.seeds)
     }
 }

@@ -200,9 +200,9 @@ impl Report {
     ) -> Self {
         let values = tests.iter().filter(|test| test.p.is_some()).count();
         let threshold = level / values.max(1) as f64;
-        tests.iter_mut().for_each(|test| test.decide(threshold));
+        decide(&mut tests, threshold);
         let control = |(name, mut tests): (String, Vec<Test>)| {
-            tests.iter_mut().for_each(|test| test.decide(threshold));
+            decide(&mut tests, threshold);
             let count = tests.len();
             tests.retain(|test| test.outcome == Outcome::Failed);
             tests.sort_by(|a, b| a.p.unwrap_or(0.0).total_cmp(&b.p.unwrap_or(0.0)));
@@ -225,10 +225,8 @@ impl Report {
     }
 }
 
-impl Test {
-    fn decide(&mut self, threshold: f64) {
-        if self.p.is_some_and(|p| p < threshold) {
-            self.outcome = Outcome::Failed;
-        }
+fn decide(tests: &mut [Test], threshold: f64) {
+    for test in tests.iter_mut().filter(|test| test.p.is_some_and(|p| p < threshold)) {
+        test.outcome = Outcome::Failed;
     }
 }

@@ -5,7 +5,7 @@ use super::{
     candidate::Candidate,
     prefix::Prefix,
     report::{Outcome, Test, TestKind},
-    statistics::{binomial, chi_square},
+    statistics::{ChiSquare, binomial, chi_square},
 };
 use drafthorse_engine::{Engine, SessionOptions};
 use drafthorse_logits::{SamplingOptions, TokenId};
@@ -148,59 +148,63 @@ fn sample_some(
 
 /// What the counts of a rule are compared with.
 pub(super) fn tests(candidate: &Candidate, plan: &Plan<'_>, counts: &Counts) -> Vec<Test> {
-    let (prefix, k) = (plan.prefix, plan.k);
+    let (prefix, base) = (plan.prefix, Base { candidate, plan });
     let law = candidate.law(Some(&prefix.draft), &prefix.expert);
-    let after = prefix.draft_after.as_ref();
-    let first = share(counts.accepted, counts.drafted);
-    let second = share(counts.accepted_after, counts.drafted_after);
-    let base = |kind, samples| Test {
-        kind,
-        rule: candidate.name.clone(),
-        k,
-        at: prefix.label(),
-        samples,
-        statistic: 0.0,
-        degrees: None,
-        expected: None,
-        p: None,
-        outcome: Outcome::Untested,
-        differences: Vec::new(),
-    };
-    let tokens = |kind, counts: &[u64], law: &[f64]| {
-        let test = base(kind, counts.iter().sum());
-        match chi_square(counts, law) {
-            Some(found) => Test {
-                statistic: found.statistic,
-                degrees: Some(found.degrees),
-                p: Some(found.p),
-                outcome: Outcome::Passed,
-                ..test
-            },
-            None => test,
-        }
-    };
-    let lengths = |kind, (seen, of, rate): (u64, u64, f64), chance: f64| {
-        let p = binomial(seen, of, chance);
-        let outcome = if of > 0 { Outcome::Passed } else { Outcome::Untested };
-        Test { statistic: rate, expected: Some(chance), p, outcome, ..base(kind, of) }
-    };
+    let chance = candidate.accepted(&prefix.draft, &prefix.expert);
     let mut tests = vec![
-        tokens(TestKind::NextToken, &counts.first, &law),
-        lengths(TestKind::AcceptedFirst, first, candidate.accepted(&prefix.draft, &prefix.expert)),
+        base.tokens(TestKind::NextToken, &counts.first, &law),
+        base.lengths(TestKind::AcceptedFirst, (counts.accepted, counts.drafted), chance),
     ];
+    let after = prefix.draft_after.as_ref();
     // A drafter that only guesses may guess otherwise in a new round, and a law that mixes follows it.
     if candidate.lossless || after.is_some_and(|draft| draft.probs().as_point().is_none()) {
         let law = candidate.law(after, &prefix.expert_after);
-        tests.push(tokens(TestKind::SecondToken, &counts.second, &law));
+        tests.push(base.tokens(TestKind::SecondToken, &counts.second, &law));
     }
-    if let (Some(draft), true) = (after, k > 1) {
-        let at = ((&prefix.draft, &prefix.expert), (draft, &prefix.expert_after));
-        let chance = candidate.accepted_after(prefix.likely, at.0, at.1);
-        tests.push(lengths(TestKind::AcceptedSecond, second, chance));
+    if let (Some(draft), true) = (after, plan.k > 1) {
+        let (first, second) = ((&prefix.draft, &prefix.expert), (draft, &prefix.expert_after));
+        let chance = candidate.accepted_after(prefix.likely, first, second);
+        let seen = (counts.accepted_after, counts.drafted_after);
+        tests.push(base.lengths(TestKind::AcceptedSecond, seen, chance));
     }
     tests
 }
 
-fn share(seen: u64, of: u64) -> (u64, u64, f64) {
-    (seen, of, if of > 0 { seen as f64 / of as f64 } else { 0.0 })
+/// Whose tests they are.
+struct Base<'a> {
+    candidate: &'a Candidate,
+    plan: &'a Plan<'a>,
+}
+
+impl Base<'_> {
+    fn test(&self, kind: TestKind, samples: u64) -> Test {
+        Test {
+            kind,
+            rule: self.candidate.name.clone(),
+            k: self.plan.k,
+            at: self.plan.prefix.label(),
+            samples,
+            statistic: 0.0,
+            degrees: None,
+            expected: None,
+            p: None,
+            outcome: if samples > 0 { Outcome::Passed } else { Outcome::Untested },
+            differences: Vec::new(),
+        }
+    }
+
+    fn tokens(&self, kind: TestKind, counts: &[u64], law: &[f64]) -> Test {
+        let test = self.test(kind, counts.iter().sum());
+        match chi_square(counts, law) {
+            Some(ChiSquare { statistic, degrees, p }) => {
+                Test { statistic, degrees: Some(degrees), p: Some(p), ..test }
+            }
+            None => Test { outcome: Outcome::Untested, ..test },
+        }
+    }
+
+    fn lengths(&self, kind: TestKind, (seen, of): (u64, u64), chance: f64) -> Test {
+        let statistic = if of > 0 { seen as f64 / of as f64 } else { 0.0 };
+        Test { statistic, expected: Some(chance), p: binomial(seen, of, chance), ..self.test(kind, of) }
+    }
 }

@@ -7,8 +7,9 @@ use crate::cli::{
     output::{count, table},
 };
 use drafthorse::{
-    AcceptanceRule, Transformer,
+    Transformer,
     proof::{Control, Difference, Outcome, ProofOptions, Report, Test, TestKind, TopTwo},
+    verifier::{Kind, describe},
 };
 use serde::Serialize;
 use std::io::Write;
@@ -18,7 +19,7 @@ struct Json<'a> {
     machine: Machine,
     expert: &'a str,
     drafter: &'a str,
-    rules: Vec<&'a str>,
+    rules: Vec<String>,
     draft_lengths: &'a [usize],
     prompts: usize,
     max_tokens: usize,
@@ -41,44 +42,53 @@ pub(super) fn write(
 ) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     if args.json {
-        let json = Json {
-            machine: Machine::new(expert.device().to_string(), &args.models),
-            expert: &args.expert,
-            drafter: &args.drafter,
-            rules: options.rules.iter().map(AcceptanceRule::name).collect(),
-            draft_lengths: &options.draft_lengths,
-            prompts,
-            max_tokens: options.max_tokens,
-            seeds: options.seeds,
-            seed: options.seed,
-            temperature: args.temperature,
-            top_k: args.top_k,
-            top_p: args.top_p,
-            min_p: args.min_p,
-            report,
-        };
-        serde_json::to_writer_pretty(&mut out, &json)?;
+        serde_json::to_writer_pretty(&mut out, &json(args, expert, options, prompts, report))?;
         return Ok(writeln!(out)?);
     }
     let weights = args.models.load_options(false).weights.name();
-    let device = expert.device();
     writeln!(
         out,
-        "expert {} ({weights}) and drafter {} on {device}; {}, sampled texts at temperature {}\n",
+        "expert {} ({weights}) and drafter {} on {}; {}, sampled texts at temperature {}\n",
         args.expert,
         args.drafter,
+        expert.device(),
         count(prompts, "prompt"),
         args.temperature,
     )?;
     let header = ["test", "rule", "k", "compared", "found", "p-value", "result"];
     writeln!(out, "{}\n", table(header, groups(&report.tests).iter().map(|group| row(group))))?;
-    for difference in report.tests.iter().flat_map(first_difference) {
+    for difference in report.tests.iter().filter_map(first_difference) {
         writeln!(out, "{difference}\n")?;
     }
     let header = ["wrong on purpose", "found by", "p-value", "tests failed"];
     writeln!(out, "{}\n", table(header, report.controls.iter().map(control)))?;
-    notes(&mut out, report)?;
+    notes(&mut out, options, report)?;
     Ok(writeln!(out, "{}", verdict(options, report))?)
+}
+
+fn json<'a>(
+    args: &'a ProveArgs,
+    expert: &Transformer,
+    options: &'a ProofOptions,
+    prompts: usize,
+    report: &'a Report,
+) -> Json<'a> {
+    Json {
+        machine: Machine::new(expert.device().to_string(), &args.models),
+        expert: &args.expert,
+        drafter: &args.drafter,
+        rules: options.rules.iter().map(|rule| describe(&**rule)).collect(),
+        draft_lengths: &options.draft_lengths,
+        prompts,
+        max_tokens: options.max_tokens,
+        seeds: options.seeds,
+        seed: options.seed,
+        temperature: args.temperature,
+        top_k: args.top_k,
+        top_p: args.top_p,
+        min_p: args.min_p,
+        report,
+    }
 }
 
 /// The tests of one kind and rule.
@@ -195,7 +205,7 @@ fn control(control: &Control) -> [String; 4] {
     [control.name.clone(), by, p, format!("{} of {}", control.failed.len(), control.tests)]
 }
 
-fn notes(out: &mut impl Write, report: &Report) -> Result<(), Failure> {
+fn notes(out: &mut impl Write, options: &ProofOptions, report: &Report) -> Result<(), Failure> {
     let place = |place: &drafthorse::proof::Place| {
         format!("{} (total variation of drafter and expert {:.2})", place.label, place.total_variation)
     };
@@ -204,6 +214,13 @@ fn notes(out: &mut impl Write, report: &Report) -> Result<(), Failure> {
         let tokens: Vec<_> = report.places.iter().map(|place| place.first_token.to_string()).collect();
         tokens.join(" and ")
     })?;
+    for rule in options.rules.iter().filter(|rule| rule.kind() != Kind::Lossless) {
+        let (name, promise) = (describe(&**rule), rule.kind().label());
+        writeln!(
+            out,
+            "{name} [{promise}]: the law on paper is the one that the rule states, not the expert's."
+        )?;
+    }
     let values = report.tests.iter().filter(|test| test.p.is_some()).count();
     writeln!(
         out,
@@ -216,7 +233,7 @@ fn notes(out: &mut impl Write, report: &Report) -> Result<(), Failure> {
 }
 
 fn verdict(options: &ProofOptions, report: &Report) -> String {
-    let rules: Vec<_> = options.rules.iter().map(AcceptanceRule::name).collect();
+    let rules: Vec<_> = options.rules.iter().map(|rule| describe(&**rule)).collect();
     if report.proved {
         let ties = report.tests.iter().filter(|test| test.outcome == Outcome::NearTies).count();
         let ties = match ties {
@@ -229,7 +246,7 @@ fn verdict(options: &ProofOptions, report: &Report) -> String {
         return format!(
             "proved: {} of {} passed, and all {} wrong verifiers were found{ties}",
             count(report.tests.len(), "test"),
-            rules.join(", "),
+            rules.join(" and "),
             report.controls.len(),
         );
     }
