@@ -144,7 +144,8 @@ fn found(worst: &Test, group: &[&Test]) -> String {
         }
         _ if worst.outcome == Outcome::Untested => "nothing to compare".into(),
         (_, Some(degrees), _) => {
-            format!("{of}chi-square {:.1}, {degrees} degrees of freedom", worst.statistic)
+            let degrees = count(degrees, "degree");
+            format!("{of}chi-square {:.1}, {degrees} of freedom", worst.statistic)
         }
         (_, None, Some(expected)) => {
             format!("{of}{:.4} of {}, on paper {expected:.4}", worst.statistic, worst.samples)
