@@ -28,4 +28,5 @@ deny:
 # The benchmarks.
 bench:
     cargo bench --bench engine
+    cargo bench --bench rules
     cargo bench --bench verify_cost

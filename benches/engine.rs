@@ -52,7 +52,10 @@ fn decide(criterion: &mut Criterion) {
     for (name, options) in options {
         let sampler = Sampler::new(&options).expect("options in range");
         group.bench_function(name, |bencher| {
-            bencher.iter(|| sampler.scores(&Context::new(&[], 0), black_box(&row)).expect("finite logits"));
+            bencher.iter(|| {
+                let scores = sampler.scores(&Context::new(&[], 0), black_box(&row)).expect("finite logits");
+                black_box(scores.probs());
+            });
         });
     }
     group.finish();

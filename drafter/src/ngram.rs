@@ -54,9 +54,11 @@ impl Drafter for NgramDrafter {
         // repeats itself is continued as long as is asked.
         let period = sequence.len() - from;
         let known = |token: &TokenId| (*token as usize) < request.vocab;
-        let copied = (0..request.max).map(|i| sequence[from + i % period]);
-        let tokens: Vec<_> = copied.take_while(known).collect();
+        let wanted = request.max + usize::from(request.score_after);
+        let copied = (0..wanted).map(|i| sequence[from + i % period]);
+        let mut tokens: Vec<_> = copied.take_while(known).collect();
         let scores = tokens.iter().map(|&token| Scores::point(token, request.vocab)).collect();
+        tokens.truncate(request.max);
         Ok(Proposal { tokens, scores })
     }
 }
@@ -96,6 +98,25 @@ mod tests {
         assert!(propose(2, 3, &[1, 2, 1], 4).is_empty(), "one token is shorter than the shortest suffix");
         assert!(propose(1, 3, &[1], 4).is_empty());
         assert!(propose(1, 3, &[1, 1], 0).is_empty());
+    }
+
+    /// What comes after the proposal is known as well as the proposal, and is part of the law of cascades.
+    #[test]
+    fn the_position_after_the_proposal_is_scored_where_that_is_asked() {
+        let sampler = Sampler::new(&SamplingOptions::default()).unwrap();
+        let request =
+            DraftRequest { max: 2, score_after: true, raw: true, vocab: 100, prompt: 0, sampler: &sampler };
+        let mut drafter = NgramDrafter::default();
+        let mut propose =
+            |request| drafter.propose(&[7, 8, 9, 1, 7, 8], &request, &mut SeededDraws::new(0, 1)).unwrap();
+        let proposal = propose(request);
+        assert_eq!(proposal.tokens, [9, 1]);
+        assert_eq!(
+            proposal.scores.iter().map(|s| s.probs().as_point()).collect::<Vec<_>>(),
+            [Some(9), Some(1), Some(7)]
+        );
+        assert_eq!(propose(DraftRequest { max: 0, ..request }).scores[0].probs().as_point(), Some(9));
+        assert_eq!(propose(DraftRequest { score_after: false, ..request }).scores.len(), 2);
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub use draws::{Draws, Purpose, SeededDraws};
 pub use error::LogitsError;
 pub use logits::Logits;
 pub use math::{argmax, log_sum_exp};
-pub use probs::Probs;
+pub use probs::{ProbRow, Probs};
 pub use processors::{Context, LogitsProcessor};
 pub use question::{RowAnswer, RowQuestion};
 pub use round::{Origin, Proposal, ProposalError, Verdict};

@@ -22,7 +22,7 @@ pub fn log_sum_exp(row: &[f32]) -> f64 {
     if max == f32::NEG_INFINITY {
         return f64::NEG_INFINITY;
     }
-    f64::from(max) + simd::sum_exp(row, max.into()).ln()
+    f64::from(max) + simd::sum_exp(row, max, None).ln()
 }
 
 /// Refuses NaN and `+inf`, and rows in which nothing is left.
@@ -44,7 +44,9 @@ pub(crate) fn check(row: &[f32]) -> Result<(), LogitsError> {
 /// What makes a row of logits a distribution.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Normalizer {
-    max: f64,
+    max: f32,
+    /// Of [`Temperature`](crate::processors::Temperature), applied on the way; `None` where nothing is divided.
+    temperature: Option<f32>,
     /// `1 / sum(exp(row - max))`.
     scale: f64,
 }
@@ -52,23 +54,36 @@ pub(crate) struct Normalizer {
 impl Normalizer {
     /// Of a row that passed [`check`].
     pub(crate) fn of(row: &[f32]) -> Self {
-        let max = f64::from(simd::max(row));
-        Self { max, scale: 1.0 / simd::sum_exp(row, max) }
+        let max = simd::max(row);
+        Self { max, temperature: None, scale: 1.0 / simd::sum_exp(row, max, None) }
+    }
+
+    /// Of the same row at a temperature.
+    pub(crate) fn at(row: &[f32], temperature: f32) -> Self {
+        let (max, temperature) = (simd::max(row), Some(temperature));
+        Self { max, temperature, scale: 1.0 / simd::sum_exp(row, max, temperature) }
     }
 
     /// Probability of a token with this logit: the number that [`Normalizer::softmax`] has there.
     pub(crate) fn prob(self, logit: f32) -> f64 {
-        self.scale * simd::exp(f64::from(logit) - self.max)
+        self.scale * simd::exp(simd::exponent(logit, self.max, self.temperature))
     }
 
-    /// Entropy in nats.
-    pub(crate) fn entropy(self, row: &[f32]) -> f64 {
-        -self.scale.ln() - self.scale * simd::sum_x_exp(row, self.max)
+    /// Of a row, perhaps at a temperature, with its entropy in nats.
+    pub(crate) fn with_entropy(row: &[f32], temperature: Option<f32>) -> (Self, f64) {
+        let max = simd::max(row);
+        let (sum, weighted) = simd::sum_exp_and_x_exp(row, max, temperature);
+        (Self { max, temperature, scale: 1.0 / sum }, sum.ln() - weighted / sum)
+    }
+
+    /// The highest probability.
+    pub(crate) fn max_prob(self) -> f64 {
+        self.scale
     }
 
     /// Softmax in f64.
     pub(crate) fn softmax(self, row: &[f32]) -> Probs {
-        Probs::normalized_by(row, self.max, self.scale)
+        Probs::filled(row.len(), |probs| simd::write_exp(row, self.max, self.temperature, self.scale, probs))
     }
 }
 

@@ -1,5 +1,5 @@
 use crate::{TokenId, buffer::Buffer, math, simd};
-use std::borrow::Cow;
+use std::ops::Deref;
 
 /// One distribution over the vocabulary: nonnegative, sums to 1.
 ///
@@ -9,11 +9,29 @@ use std::borrow::Cow;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Probs(Repr);
 
+/// The probabilities of all tokens, in order of token id.
+#[derive(Debug)]
+pub struct ProbRow<'a>(Result<&'a [f64], Buffer<f64>>);
+
+impl Deref for ProbRow<'_> {
+    type Target = [f64];
+
+    fn deref(&self) -> &[f64] {
+        match &self.0 {
+            Ok(borrowed) => borrowed,
+            Err(made) => made,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 enum Repr {
     Point { token: TokenId, vocab: usize },
     Dense(Buffer<f64>),
 }
+
+/// Tokens whose probabilities are added up together on the way to a quantile.
+const BLOCK: usize = 512;
 
 impl Probs {
     /// The softmax of a row of logits; `-inf` becomes 0.
@@ -25,9 +43,9 @@ impl Probs {
         math::Normalizer::of(row).softmax(row)
     }
 
-    /// The softmax of a row whose normalizer is known.
-    pub(crate) fn normalized_by(row: &[f32], max: f64, scale: f64) -> Self {
-        Self(Repr::Dense(Buffer::fill(row.len(), |probs| simd::push_exp(row, max, scale, probs))))
+    /// A row that is a distribution.
+    pub(crate) fn filled(vocab: usize, fill: impl FnOnce(&mut Vec<f64>)) -> Self {
+        Self(Repr::Dense(Buffer::fill(vocab, fill)))
     }
 
     /// All mass on `token`.
@@ -63,14 +81,16 @@ impl Probs {
     }
 
     fn divided(mut weights: Buffer<f64>) -> Option<Self> {
-        let sum = simd::sum(&weights, |w| w);
         // A sum of finite numbers can be infinite, a finite sum has finite terms.
-        let wrong = simd::sum(&weights, |w| if w >= 0.0 { 0.0 } else { 1.0 });
-        if wrong > 0.0 || !(sum > 0.0 && sum.is_finite()) {
+        let sum = simd::sum(&weights, |w| if w >= 0.0 { w } else { f64::NAN });
+        if !(sum > 0.0 && sum.is_finite()) {
             return None;
         }
-        for weight in weights.as_mut_slice() {
-            *weight /= sum;
+        // Dividing is exact where multiplying is not, and a row of a few tokens shall be as on paper.
+        if weights.len() <= 64 {
+            weights.as_mut_slice().iter_mut().for_each(|weight| *weight /= sum);
+        } else {
+            simd::scale(weights.as_mut_slice(), 1.0 / sum);
         }
         Some(Self(Repr::Dense(weights)))
     }
@@ -119,8 +139,14 @@ impl Probs {
     }
 
     /// The probabilities in order of token id, in memory or made for the purpose.
-    pub fn row(&self) -> Cow<'_, [f64]> {
-        self.as_slice().map_or_else(|| Cow::Owned(self.to_vec()), Cow::Borrowed)
+    pub fn row(&self) -> ProbRow<'_> {
+        ProbRow(match &self.0 {
+            Repr::Dense(probs) => Ok(probs),
+            Repr::Point { token, vocab } => Err(Buffer::fill(*vocab, |row| {
+                row.resize(*vocab, 0.0);
+                row[*token as usize] = 1.0;
+            })),
+        })
     }
 
     /// The sum of `term(self, other)` over all tokens.
@@ -135,14 +161,7 @@ impl Probs {
 
     /// The probabilities in order of token id.
     pub fn to_vec(&self) -> Vec<f64> {
-        match &self.0 {
-            Repr::Point { token, vocab } => {
-                let mut probs = vec![0.0; *vocab];
-                probs[*token as usize] = 1.0;
-                probs
-            }
-            Repr::Dense(probs) => probs.to_vec(),
-        }
+        self.row().to_vec()
     }
 
     /// The `k`-th largest probability, from 1; the least where there are fewer tokens.
@@ -196,17 +215,27 @@ impl Probs {
             Repr::Point { token, .. } => return *token,
             Repr::Dense(probs) => probs,
         };
-        let (mut below, mut last) = (0.0, 0);
-        for (token, &p) in probs.iter().enumerate() {
-            if p > 0.0 {
-                last = token;
-                below += p;
-                if u < below {
-                    break;
-                }
+        let mut below = 0.0;
+        let mut found = None;
+        for (block, start) in probs.chunks(BLOCK).zip((0..).step_by(BLOCK)) {
+            let after = below + simd::sum(block, |p| p);
+            if u < after {
+                found = Some(start..start + block.len());
+                break;
+            }
+            below = after;
+        }
+        // What rounding leaves goes to the last token that is possible.
+        let range = found.unwrap_or(0..probs.len());
+        let mut last = None;
+        for (token, &p) in range.clone().zip(&probs[range]).filter(|(_, p)| **p > 0.0) {
+            last = Some(token);
+            below += p;
+            if u < below {
+                break;
             }
         }
-        last as TokenId
+        last.unwrap_or_default() as TokenId
     }
 
     /// The residual distribution `norm(max(0, self - draft))`, from which a refused token is replaced.

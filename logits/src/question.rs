@@ -1,4 +1,4 @@
-use crate::{Context, LogitsError, LogitsProcessor, Probs, TokenId, math, processors::Temperature};
+use crate::{LogitsError, Probs, TokenId, math};
 
 /// What is wanted of a row of logits where the row itself is not: a few numbers instead of a vocabulary.
 ///
@@ -45,15 +45,10 @@ impl RowQuestion {
     /// ```
     pub fn answer(&self, row: &[f32], temperature: f32) -> Result<RowAnswer, LogitsError> {
         math::check(row)?;
-        let probs = if temperature == 0.0 {
-            Probs::point(math::argmax(row), row.len())
-        } else if temperature == 1.0 {
-            Probs::softmax(row)
-        } else {
-            let mut row = row.to_vec();
-            Temperature(temperature).process(&Context::new(&[], 0), &mut row);
-            math::check(&row)?;
-            Probs::softmax(&row)
+        let probs = match temperature {
+            0.0 => Probs::point(math::argmax(row), row.len()),
+            1.0 => Probs::softmax(row),
+            _ => math::Normalizer::at(row, temperature).softmax(row),
         };
         let Some(drafted) = self.drafted else {
             return Ok(RowAnswer { probability: 0.0, token: probs.quantile(self.noise) });

@@ -194,7 +194,8 @@ impl Sampler {
             math::check(&row)?;
         }
         let warp = match &self.warp {
-            _ if self.is_greedy() => Warp::Greedy,
+            _ if self.is_greedy() => Warp::Given,
+            warp if warp.len() == 1 && self.temperature != 1.0 => Warp::Temperature(self.temperature),
             warp if warp.is_empty() => Warp::None,
             warp => Warp::Processors(warp.clone()),
         };

@@ -2,7 +2,6 @@ use crate::{
     Context, LogitsProcessor, Probs, TokenId,
     buffer::Buffer,
     math::{Normalizer, argmax},
-    simd,
 };
 use std::sync::{Arc, OnceLock};
 
@@ -14,10 +13,13 @@ use std::sync::{Arc, OnceLock};
 /// single probabilities without the rest, so a rule that does not look does not pay.
 #[derive(Clone, Debug)]
 pub struct Scores {
-    raw: Row,
+    logits: Option<Buffer<f32>>,
+    raw: Law,
     warp: Warp,
-    /// The row after the warp, where that is a row of its own.
-    warped: OnceLock<Row>,
+    /// What is sampled, where that is another law.
+    sampled: Law,
+    /// Its logits, where they are others.
+    warped: OnceLock<Buffer<f32>>,
 }
 
 /// How the raw row becomes what is sampled.
@@ -25,8 +27,10 @@ pub struct Scores {
 pub(crate) enum Warp {
     /// Not at all.
     None,
-    /// All mass goes to the most probable token, the lowest id among equals.
-    Greedy,
+    /// The law was given, or is all mass on the most probable token, the lowest id among equals.
+    Given,
+    /// The same logits at a temperature.
+    Temperature(f32),
     /// By processors that look at the row alone, and always leave a token.
     Processors(Arc<Vec<Arc<dyn LogitsProcessor>>>),
 }
@@ -35,79 +39,93 @@ impl std::fmt::Debug for Warp {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::None => f.write_str("None"),
-            Self::Greedy => f.write_str("Greedy"),
+            Self::Given => f.write_str("Given"),
+            Self::Temperature(temperature) => write!(f, "Temperature({temperature})"),
             Self::Processors(processors) => write!(f, "{} processors", processors.len()),
         }
     }
 }
 
-/// Logits and what follows from them; without logits, where the distribution was given.
-#[derive(Clone, Debug)]
-struct Row {
-    logits: Option<Buffer<f32>>,
+/// A distribution of logits that are kept elsewhere, as far as it is known; or one that was given.
+#[derive(Clone, Debug, Default)]
+struct Law {
     normalizer: OnceLock<Normalizer>,
+    entropy: OnceLock<f64>,
     probs: OnceLock<Probs>,
 }
 
-impl Row {
-    fn new(logits: Buffer<f32>) -> Self {
-        Self { logits: Some(logits), normalizer: OnceLock::new(), probs: OnceLock::new() }
-    }
-
+impl Law {
     fn given(probs: Probs) -> Self {
-        Self { logits: None, normalizer: OnceLock::new(), probs: OnceLock::from(probs) }
+        Self { probs: OnceLock::from(probs), ..Self::default() }
+    }
+}
+
+/// A law with its logits, of which there are none where the law was given.
+#[derive(Clone, Copy)]
+struct Row<'a> {
+    logits: Option<&'a [f32]>,
+    temperature: Option<f32>,
+    law: &'a Law,
+}
+
+impl<'a> Row<'a> {
+    fn normalizer(&self, logits: &[f32]) -> Normalizer {
+        *self.law.normalizer.get_or_init(|| match self.temperature {
+            None => Normalizer::of(logits),
+            Some(temperature) => Normalizer::at(logits, temperature),
+        })
     }
 
-    fn logits(&self) -> &[f32] {
-        self.logits.as_deref().unwrap_or_default()
+    fn probs(self) -> &'a Probs {
+        self.law.probs.get_or_init(|| {
+            let logits = self.logits.unwrap_or_default();
+            self.normalizer(logits).softmax(logits)
+        })
     }
 
-    fn normalizer(&self) -> Normalizer {
-        *self.normalizer.get_or_init(|| Normalizer::of(self.logits()))
-    }
-
-    fn probs(&self) -> &Probs {
-        self.probs.get_or_init(|| self.normalizer().softmax(self.logits()))
-    }
-
-    fn prob(&self, token: TokenId) -> f64 {
-        match (self.probs.get(), self.logits().get(token as usize)) {
-            (Some(probs), _) => probs.get(token),
-            (None, Some(&logit)) => self.normalizer().prob(logit),
-            (None, None) => 0.0,
+    fn prob(self, token: TokenId) -> f64 {
+        match (self.law.probs.get(), self.logits) {
+            (None, Some(logits)) => {
+                logits.get(token as usize).map_or(0.0, |&logit| self.normalizer(logits).prob(logit))
+            }
+            _ => self.probs().get(token),
         }
     }
 
-    fn max_prob(&self) -> f64 {
-        match &self.logits {
-            Some(logits) => self.normalizer().prob(simd::max(logits)),
+    fn max_prob(self) -> f64 {
+        match self.logits {
+            Some(logits) => self.normalizer(logits).max_prob(),
             None => self.probs().max().1,
         }
     }
 
-    fn kth_prob(&self, k: usize) -> f64 {
-        match &self.logits {
-            Some(logits) => self.normalizer().prob(kth_largest(logits, k)),
+    fn kth_prob(self, k: usize) -> f64 {
+        match self.logits {
+            Some(logits) => self.normalizer(logits).prob(kth_largest(logits, k)),
             None => self.probs().kth(k),
         }
     }
 
-    fn entropy(&self) -> f64 {
-        match &self.logits {
-            Some(logits) => self.normalizer().entropy(logits),
+    fn entropy(self) -> f64 {
+        *self.law.entropy.get_or_init(|| match self.logits {
+            Some(logits) => {
+                let (normalizer, entropy) = Normalizer::with_entropy(logits, self.temperature);
+                self.law.normalizer.get_or_init(|| normalizer);
+                entropy
+            }
             None => self.probs().entropy(),
-        }
+        })
     }
 }
 
 impl Scores {
     /// A row that passed the sampler's check.
     pub(crate) fn new(row: Buffer<f32>, warp: Warp) -> Self {
-        let warped = match warp {
-            Warp::Greedy => OnceLock::from(Row::given(Probs::point(argmax(&row), row.len()))),
-            Warp::None | Warp::Processors(_) => OnceLock::new(),
+        let sampled = match warp {
+            Warp::Given => Law::given(Probs::point(argmax(&row), row.len())),
+            Warp::None | Warp::Temperature(_) | Warp::Processors(_) => Law::default(),
         };
-        Self { raw: Row::new(row), warp, warped }
+        Self { logits: Some(row), raw: Law::default(), warp, sampled, warped: OnceLock::new() }
     }
 
     /// Both distributions given: for drafters that are no language model, and for tests.
@@ -117,7 +135,8 @@ impl Scores {
     /// If the two have different vocabularies.
     pub fn from_probs(raw: Probs, probs: Probs) -> Self {
         assert_eq!(raw.vocab_size(), probs.vocab_size(), "vocabularies of raw and sampled probabilities");
-        Self { raw: Row::given(raw), warp: Warp::None, warped: OnceLock::from(Row::given(probs)) }
+        let (raw, sampled) = (Law::given(raw), Law::given(probs));
+        Self { logits: None, raw, warp: Warp::Given, sampled, warped: OnceLock::new() }
     }
 
     /// A point mass on `token`: a guess that comes with no probabilities.
@@ -130,49 +149,58 @@ impl Scores {
         Self::from_probs(point.clone(), point)
     }
 
-    fn sampled(&self) -> &Row {
-        match (self.warped.get(), &self.warp) {
-            (Some(row), _) => row,
-            (None, Warp::Processors(processors)) => self.warped.get_or_init(|| {
-                let mut row = Buffer::copy(self.raw.logits());
-                run(processors, row.as_mut_slice());
-                Row::new(row)
-            }),
-            (None, Warp::None | Warp::Greedy) => &self.raw,
+    fn raw_row(&self) -> Row<'_> {
+        Row { logits: self.logits.as_deref(), temperature: None, law: &self.raw }
+    }
+
+    fn row(&self) -> Row<'_> {
+        let (raw, law) = (self.raw_row(), &self.sampled);
+        match &self.warp {
+            Warp::None => raw,
+            Warp::Given => Row { logits: None, temperature: None, law },
+            Warp::Temperature(temperature) => Row { temperature: Some(*temperature), law, ..raw },
+            Warp::Processors(processors) => {
+                let warped = self.warped.get_or_init(|| {
+                    let mut row = Buffer::copy(self.logits.as_deref().unwrap_or_default());
+                    run(processors, row.as_mut_slice());
+                    row
+                });
+                Row { logits: Some(warped), temperature: None, law }
+            }
         }
     }
 
     /// Number of tokens.
     pub fn vocab_size(&self) -> usize {
-        match &self.raw.logits {
+        match &self.logits {
             Some(logits) => logits.len(),
-            None => self.raw.probs().vocab_size(),
+            None => self.raw().vocab_size(),
         }
     }
 
     /// The distribution that is sampled.
     pub fn probs(&self) -> &Probs {
-        self.sampled().probs()
+        self.row().probs()
     }
 
     /// The probability of one token in [`probs`](Self::probs), without the others.
     pub fn prob(&self, token: TokenId) -> f64 {
-        self.sampled().prob(token)
+        self.row().prob(token)
     }
 
     /// The distribution at temperature 1, unfiltered.
     pub fn raw(&self) -> &Probs {
-        self.raw.probs()
+        self.raw_row().probs()
     }
 
     /// The probability of one token in [`raw`](Self::raw), without the others.
     pub fn raw_prob(&self, token: TokenId) -> f64 {
-        self.raw.prob(token)
+        self.raw_row().prob(token)
     }
 
     /// The highest probability in [`raw`](Self::raw), which is a model's confidence.
     pub fn raw_max(&self) -> f64 {
-        self.raw.max_prob()
+        self.raw_row().max_prob()
     }
 
     /// The `k`-th highest probability in [`raw`](Self::raw), from 1; the least where there are fewer tokens.
@@ -181,17 +209,17 @@ impl Scores {
     ///
     /// If `k` is 0.
     pub fn raw_kth(&self, k: usize) -> f64 {
-        self.raw.kth_prob(k)
+        self.raw_row().kth_prob(k)
     }
 
     /// Entropy of [`raw`](Self::raw), in nats.
     pub fn raw_entropy(&self) -> f64 {
-        self.raw.entropy()
+        self.raw_row().entropy()
     }
 
     /// Entropy of [`probs`](Self::probs), in nats.
     pub fn entropy(&self) -> f64 {
-        self.sampled().entropy()
+        self.row().entropy()
     }
 
     /// What would be sampled if `logits` were this side's raw row: for laws made of the rows of several models,
@@ -206,8 +234,9 @@ impl Scores {
         let mut logits = Buffer::fill(self.vocab_size(), |row| row.extend(logits));
         assert!(crate::math::check(&logits).is_ok(), "a row of logits from which a token can be drawn");
         match &self.warp {
-            Warp::None => Probs::softmax(&logits),
-            Warp::Greedy => Probs::point(argmax(&logits), logits.len()),
+            Warp::Given if self.logits.is_some() => Probs::point(argmax(&logits), logits.len()),
+            Warp::None | Warp::Given => Probs::softmax(&logits),
+            Warp::Temperature(temperature) => Normalizer::at(&logits, *temperature).softmax(&logits),
             Warp::Processors(processors) => {
                 run(processors, logits.as_mut_slice());
                 Probs::softmax(&logits)

@@ -125,22 +125,44 @@ pub(crate) fn max(row: &[f32]) -> f32 {
     )
 }
 
-/// `sum(exp(row - max))`.
-pub(crate) fn sum_exp(row: &[f32], max: f64) -> f64 {
-    sum_of(row, |x| exp(f64::from(x) - max))
+/// What is raised to: `x - max`, or `(x - max) / temperature` in the precision of rows.
+#[inline(always)]
+#[allow(clippy::inline_always, reason = "part of passes that are compiled several times")]
+pub(crate) fn exponent(x: f32, max: f32, temperature: Option<f32>) -> f64 {
+    match temperature {
+        None => f64::from(x) - f64::from(max),
+        Some(temperature) => f64::from((x - max) / temperature),
+    }
 }
 
-/// `sum((row - max) exp(row - max))`, with 0 for what is infinitely unlikely.
-pub(crate) fn sum_x_exp(row: &[f32], max: f64) -> f64 {
-    sum_of(row, |x| {
-        let x = f64::from(x) - max;
-        if x >= -708.0 { x * exp(x) } else { 0.0 }
-    })
+/// [`sum_exp`], to the bit, and `sum(exponent exp(exponent))`, with 0 for what is infinitely unlikely.
+pub(crate) fn sum_exp_and_x_exp(row: &[f32], max: f32, temperature: Option<f32>) -> (f64, f64) {
+    wide(
+        #[inline(always)]
+        || {
+            let (mut sums, mut weighted) = ([0.0; LANES], [0.0; LANES]);
+            let (chunks, rest) = row.as_chunks::<LANES>();
+            for chunk in chunks {
+                for i in 0..LANES {
+                    let x = exponent(chunk[i], max, temperature);
+                    let e = exp(x);
+                    sums[i] += e;
+                    weighted[i] += if x >= -708.0 { x * e } else { 0.0 };
+                }
+            }
+            for (i, &x) in rest.iter().enumerate() {
+                let x = exponent(x, max, temperature);
+                let e = exp(x);
+                sums[i] += e;
+                weighted[i] += if x >= -708.0 { x * e } else { 0.0 };
+            }
+            (total(&sums), total(&weighted))
+        },
+    )
 }
 
-/// The sum of `term` over a row.
-#[inline]
-fn sum_of(row: &[f32], term: impl Fn(f32) -> f64) -> f64 {
+/// `sum(exp(exponent))` of a row.
+pub(crate) fn sum_exp(row: &[f32], max: f32, temperature: Option<f32>) -> f64 {
     wide(
         #[inline(always)]
         || {
@@ -148,22 +170,48 @@ fn sum_of(row: &[f32], term: impl Fn(f32) -> f64) -> f64 {
             let (chunks, rest) = row.as_chunks::<LANES>();
             for chunk in chunks {
                 for i in 0..LANES {
-                    lanes[i] += term(chunk[i]);
+                    lanes[i] += exp(exponent(chunk[i], max, temperature));
                 }
             }
             for (i, &x) in rest.iter().enumerate() {
-                lanes[i] += term(x);
+                lanes[i] += exp(exponent(x, max, temperature));
             }
             total(&lanes)
         },
     )
 }
 
-/// Appends `scale * exp(row - max)` to `out`, which must have the room.
-pub(crate) fn push_exp(row: &[f32], max: f64, scale: f64, out: &mut Vec<f64>) {
+/// Makes `out` the row `scale * exp(exponent)`.
+pub(crate) fn write_exp(row: &[f32], max: f32, temperature: Option<f32>, scale: f64, out: &mut Vec<f64>) {
+    out.resize(row.len(), 0.0);
+    let out = &mut out[..];
     wide(
         #[inline(always)]
-        || out.extend(row.iter().map(|&x| scale * exp(f64::from(x) - max))),
+        || {
+            for (out, &x) in out.iter_mut().zip(row) {
+                *out = scale * exp(exponent(x, max, temperature));
+            }
+        },
+    );
+}
+
+/// Multiplies a row.
+pub(crate) fn scale(row: &mut [f64], factor: f64) {
+    wide(
+        #[inline(always)]
+        || row.iter_mut().for_each(|x| *x *= factor),
+    );
+}
+
+/// Makes every number of a row `(x - max) / divisor`.
+pub(crate) fn shift_and_divide(row: &mut [f32], max: f32, divisor: f32) {
+    wide(
+        #[inline(always)]
+        || {
+            for x in row {
+                *x = (*x - max) / divisor;
+            }
+        },
     );
 }
 
@@ -195,12 +243,13 @@ mod tests {
         fn passes_agree_with_loops(row in prop::collection::vec(-20.0..20.0f32, 1..70)) {
             let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             prop_assert_eq!(super::max(&row), max);
-            let max = f64::from(max);
-            let sum: f64 = row.iter().map(|&x| (f64::from(x) - max).exp()).sum();
-            prop_assert!((sum_exp(&row, max) - sum).abs() < 1e-12 * sum);
-            let mut out = Vec::with_capacity(row.len());
-            push_exp(&row, max, 0.5, &mut out);
-            let wanted = row.iter().map(|&x| 0.5 * (f64::from(x) - max).exp());
+            let sum: f64 = row.iter().map(|&x| (f64::from(x) - f64::from(max)).exp()).sum();
+            prop_assert!((sum_exp(&row, max, None) - sum).abs() < 1e-12 * sum);
+            let cold: f64 = row.iter().map(|&x| f64::from((x - max) / 0.7).exp()).sum();
+            prop_assert!((sum_exp(&row, max, Some(0.7)) - cold).abs() < 1e-12 * cold);
+            let mut out = Vec::new();
+            write_exp(&row, max, None, 0.5, &mut out);
+            let wanted = row.iter().map(|&x| 0.5 * (f64::from(x) - f64::from(max)).exp());
             prop_assert!(out.iter().zip(wanted).all(|(a, b)| (a - b).abs() <= 1e-15));
             let total: f64 = out.iter().map(|x| x * x).sum();
             prop_assert!((super::sum(&out, |x| x * x) - total).abs() < 1e-12);
@@ -210,8 +259,8 @@ mod tests {
         #[test]
         fn vectors_of_any_width_give_the_same_bits(row in prop::collection::vec(-20.0..20.0f32, 1..70)) {
             let plain: Vec<u64> = row.iter().map(|&x| exp(f64::from(x)).to_bits()).collect();
-            let mut out = Vec::with_capacity(row.len());
-            push_exp(&row, 0.0, 1.0, &mut out);
+            let mut out = Vec::new();
+            write_exp(&row, 0.0, None, 1.0, &mut out);
             prop_assert_eq!(out.iter().map(|x| x.to_bits()).collect::<Vec<_>>(), plain);
         }
     }

@@ -11,7 +11,7 @@ use super::{
 };
 use anstyle::{AnsiColor, Style};
 use drafthorse::{
-    AcceptanceRule, Engine, Finish, SessionOptions, Stats, Step, TokenId,
+    AcceptanceRule, Engine, Finish, Kind, SessionOptions, Stats, Step, TokenId,
     engine::{Provenance, StepToken},
 };
 use serde_json::json;
@@ -48,7 +48,9 @@ pub(crate) fn run(args: &GenerateArgs) -> Outcome {
         let name = parts.drafter.name();
         output::note(&output::statistics(&result.stats, name, engine.rule(), result.finish.as_ref()));
         match compared {
-            Some(compared) => output::note(&compared.sentence(k, args.sampling.temperature == 0.0)),
+            Some(compared) => {
+                output::note(&compared.sentence(k, args.sampling.temperature == 0.0, engine.rule()))
+            }
             None if args.compare && k == 0 => output::note("nothing is drafted: there is nothing to compare"),
             None => {}
         }
@@ -207,12 +209,15 @@ impl Compared {
         self.drafted / self.plain
     }
 
-    fn sentence(&self, k: usize, greedy: bool) -> String {
+    fn sentence(&self, k: usize, greedy: bool, rule: &dyn AcceptanceRule) -> String {
         let (speedup, runs) = (self.speedup(), self.runs);
-        let text = match (self.same_text, greedy) {
-            (true, _) => "same text",
-            (false, false) => "another text, as sampling allows",
-            (false, true) => "another text: the device rounds differently for more rows",
+        let text = match (self.same_text, rule.kind(), greedy) {
+            (true, ..) => "same text".to_owned(),
+            (false, Kind::Lossless, false) => "another text, as sampling allows".into(),
+            (false, Kind::Lossless, true) => {
+                "another text: the device rounds differently for more rows".into()
+            }
+            (false, ..) => format!("another text, as rule {} allows", rule.name()),
         };
         let verdict =
             if speedup < 1.0 { "; drafting does not pay here, use --k 0 or another drafter" } else { "" };

@@ -35,7 +35,7 @@ pub(crate) fn statistics(
     } else {
         parts.push(format!("drafter {drafter}: nothing drafted"));
     }
-    parts.extend(price(stats, rule));
+    parts.push(price(stats, rule));
     if let Some(tokens) = stats.tokens_per_expert_pass() {
         parts.push(format!("{tokens:.2} tokens per expert pass"));
     }
@@ -56,10 +56,10 @@ pub(crate) fn statistics(
     parts.join(" | ")
 }
 
-/// What a rule that is not lossless did to the text.
-fn price(stats: &Stats, rule: &dyn AcceptanceRule) -> Option<String> {
+/// The rule, and what it did to the text if it is not lossless.
+fn price(stats: &Stats, rule: &dyn AcceptanceRule) -> String {
     if rule.kind() == Kind::Lossless {
-        return None;
+        return format!("rule {}", rule.name());
     }
     let mut facts = Vec::new();
     if let (Some(rate), Some(alone)) = (stats.deferral_rate(), stats.draft_decided()) {
@@ -79,7 +79,7 @@ fn price(stats: &Stats, rule: &dyn AcceptanceRule) -> Option<String> {
     if let Some(divergence) = stats.mean_kl() {
         facts.push(format!("mean KL {divergence:.3} nats{unsupported}"));
     }
-    Some(format!("rule {} [{}]: {}", describe(rule), rule.kind().label(), facts.join(", ")))
+    format!("rule {} [{}]: {}", describe(rule), rule.kind().label(), facts.join(", "))
 }
 
 /// A number with this many digits after the point; `-` where there is none.

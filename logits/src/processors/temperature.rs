@@ -1,4 +1,5 @@
 use super::{Context, LogitsProcessor};
+use crate::simd;
 
 /// Divides every logit by a temperature above 0. (Temperature 0 is a point mass, which is the
 /// sampler's business.)
@@ -8,10 +9,8 @@ pub struct Temperature(pub f32);
 impl LogitsProcessor for Temperature {
     fn process(&self, _context: &Context<'_>, row: &mut [f32]) {
         // Shifted first: a tiny temperature must not turn a large logit into +inf.
-        let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        for logit in row {
-            *logit = (*logit - max) / self.0;
-        }
+        let max = simd::max(row);
+        simd::shift_and_divide(row, max, self.0);
     }
 }
 

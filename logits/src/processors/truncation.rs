@@ -1,5 +1,5 @@
 use super::{Context, LogitsProcessor};
-use crate::math::log_sum_exp;
+use crate::{buffer::Buffer, math::log_sum_exp};
 
 /// Keeps the `k` most probable tokens, and those equal to the last of them.
 ///
@@ -12,8 +12,8 @@ impl LogitsProcessor for TopK {
         if self.0 == 0 || self.0 >= row.len() {
             return;
         }
-        let mut values = row.to_vec();
-        let (_, kth, _) = values.select_nth_unstable_by(self.0 - 1, |a, b| b.total_cmp(a));
+        let mut values = Buffer::copy(row);
+        let (_, kth, _) = values.as_mut_slice().select_nth_unstable_by(self.0 - 1, |a, b| b.total_cmp(a));
         exclude_below(row, *kth);
     }
 }
@@ -32,13 +32,13 @@ impl LogitsProcessor for TopP {
             return;
         }
         let total = log_sum_exp(row);
-        let mut values = row.to_vec();
+        let mut values = Buffer::copy(row);
         let mut mass = 0.0;
         let mut sorted = 0;
         // The nucleus is small as a rule: sort the best 64, then eight times as many, and so on.
         let mut block = 64;
         while sorted < values.len() {
-            let rest = &mut values[sorted..];
+            let rest = &mut values.as_mut_slice()[sorted..];
             let take = block.min(rest.len());
             if take < rest.len() {
                 rest.select_nth_unstable_by(take - 1, |a, b| b.total_cmp(a));

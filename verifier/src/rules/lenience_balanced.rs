@@ -32,13 +32,21 @@ pub(crate) const INFO: RuleInfo = RuleInfo {
 };
 
 /// `s = 1 / beta` with `sum(max(0, s p - q)) = mass`, at most `limit`, where the sum is at least `mass`.
-///
-/// The sum is convex and piecewise linear in `s`, so Newton's steps from above end exactly.
 pub(crate) fn balance(draft: &Probs, expert: &Probs, mass: f64, limit: f64) -> f64 {
-    let mut s = limit;
-    for _ in 0..64 {
+    balanced_by(limit, mass, |s| {
         let slope = expert.sum_with(draft, |p, q| if s * p > q { p } else { 0.0 });
         let below = expert.sum_with(draft, |p, q| if s * p > q { q } else { 0.0 });
+        (slope, below)
+    })
+}
+
+/// The same, of what is above the draft at `s`: the sums of `p` and of `q` over tokens with `s p > q`.
+///
+/// The sum is convex and piecewise linear in `s`, so Newton's steps from above end exactly.
+pub(crate) fn balanced_by(limit: f64, mass: f64, above: impl Fn(f64) -> (f64, f64)) -> f64 {
+    let mut s = limit;
+    for _ in 0..64 {
+        let (slope, below) = above(s);
         let next = (mass + below) / slope;
         // Nothing above the draft, or no step any more.
         if slope <= 0.0 || next >= s {

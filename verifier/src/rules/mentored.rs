@@ -1,19 +1,20 @@
 use super::lenience::refused;
-use super::lenience_balanced::{balance, balanced};
+use super::lenience_balanced::{balance, balanced, balanced_by};
 use crate::{
     AcceptanceRule, Kind, Needs, RuleInfo,
     catalogue::{Dial, at},
     ratio,
 };
 use drafthorse_logits::{Probs, Scores, TokenId};
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, cell::RefCell, sync::Arc};
 
 /// Mentored decoding: as many drafted tokens as a budget of divergence allows.
 ///
 /// * Law: of all with `KL(p || pi) <= budget` (nats) the one nearest to q in total variation. It is
 ///   `pi = max(min(q, p / m), p / beta)`, beta such that it sums to 1, m such that the budget is used up; q itself
-///   where that is within the budget. Exact with respect to that law, m to within 1e-12. At 0 it is p.
-/// * m is solved for at each position, which makes this the dearest of the rules.
+///   where that is within the budget. Exact with respect to that law. At 0 it is p.
+/// * m is solved for at each position. With more than 4,096 tokens it is found with tokens of nearly one ratio taken
+///   together, which uses up the budget to within about a hundred-thousandth.
 ///
 /// Source: Tran-Thien, "An optimal lossy variant of speculative decoding", 2023.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,52 +36,95 @@ pub(crate) const INFO: RuleInfo = RuleInfo {
     make: |values| Arc::new(Mentored { budget: at(values, 0, &BUDGET) }),
 };
 
-/// The law with multiplier `m`: its `1 / beta`, and its divergence from p in nats.
+/// Masses of expert and drafter on tokens, or on tokens taken together that have nearly one ratio `p / q`.
+type Masses = Vec<(f64, f64)>;
+
+thread_local! {
+    /// Where the masses of a position are put, again and again.
+    static MASSES: RefCell<Masses> = const { RefCell::new(Vec::new()) };
+}
+
+/// Up to this many tokens each counts by itself.
+const SINGLE: usize = 4096;
+
+/// Ratios from 2^-16 to 2^16 are told apart; what is beyond goes to the ends, where no multiplier is looked for.
+const OCTAVES: u64 = 16;
+const BINS: usize = (2 * OCTAVES as usize + 1) << 8;
+
+/// Where there are more tokens those are taken together whose ratios agree in eight bits of the mantissa, so that
+/// the search need not go over the vocabulary again and again.
+fn collect_masses(draft: &Probs, expert: &Probs, masses: &mut Masses) {
+    let (q, p) = (draft.row(), expert.row());
+    let pairs = p.iter().copied().zip(q.iter().copied());
+    masses.clear();
+    if p.len() <= SINGLE {
+        return masses.extend(pairs);
+    }
+    let lowest = (1023 - OCTAVES) << 8;
+    masses.resize(BINS, (0.0, 0.0));
+    for (p, q) in pairs {
+        let bin = ((p / q).to_bits() >> 44).saturating_sub(lowest) as usize;
+        let mass = &mut masses[bin.min(BINS - 1)];
+        *mass = (mass.0 + p, mass.1 + q);
+    }
+    masses.retain(|(p, q)| *p > 0.0 || *q > 0.0);
+}
+
+/// The divergence of the law with multiplier `m` from p, in nats.
 struct Point {
     m: f64,
-    s: f64,
     kl: f64,
 }
 
 impl Point {
-    fn at(m: f64, draft: &Probs, expert: &Probs) -> Self {
-        let s = balance(draft, expert, refused(m, draft, expert), 1.0 / m);
-        let term = |p: f64, q: f64| {
-            if p > 0.0 { p * (p / q.min(p / m).max(s * p)).ln() } else { 0.0 }
-        };
-        Self { m, s, kl: expert.sum_with(draft, term) }
+    fn at(m: f64, masses: &[(f64, f64)]) -> Self {
+        let refused: f64 = masses.iter().map(|(p, q)| (q - p / m).max(0.0)).sum();
+        let s = balanced_by(1.0 / m, refused, |s| {
+            let above = masses.iter().filter(|(p, q)| s * p > *q);
+            above.fold((0.0, 0.0), |(slope, below), (p, q)| (slope + p, below + q))
+        });
+        let law = |p: f64, q: f64| q.min(p / m).max(s * p);
+        let kl = masses.iter().filter(|(p, _)| *p > 0.0).map(|&(p, q)| p * (p / law(p, q)).ln()).sum();
+        Self { m, kl }
     }
 }
 
 impl Mentored {
-    /// The multiplier that uses up the budget, and its `1 / beta`; `None` where q itself is within it.
-    fn solve(self, draft: &Probs, expert: &Probs) -> Option<Point> {
-        if expert.kl(draft) <= self.budget {
+    /// The multiplier that uses up the budget; `None` where q itself is within it.
+    fn multiplier(self, draft: &Probs, expert: &Probs) -> Option<f64> {
+        MASSES.with_borrow_mut(|masses| {
+            collect_masses(draft, expert, masses);
+            self.solve(masses)
+        })
+    }
+
+    fn solve(self, masses: &[(f64, f64)]) -> Option<f64> {
+        let whole = masses.iter().filter(|(p, _)| *p > 0.0).map(|(p, q)| p * (p / q).ln()).sum::<f64>();
+        if whole <= self.budget {
             return None;
         }
-        let (mut low, mut high) = (Point::at(1.0, draft, expert), Point::at(0.5, draft, expert));
-        while high.kl < self.budget && high.m > 1e-9 {
-            (low, high) = (Point::at(high.m, draft, expert), Point::at(high.m / 16.0, draft, expert));
+        // The divergence falls with m: `low` is within the budget, `high` is not.
+        let (mut low, mut high) = (Point::at(1.0, masses), Point::at(0.5, masses));
+        while high.kl < self.budget {
+            if high.m < 1e-9 {
+                return Some(high.m);
+            }
+            let next = Point::at(high.m / 16.0, masses);
+            (low, high) = (high, next);
         }
-        if high.kl < self.budget {
-            return Some(high);
-        }
-        // The Illinois variant of the secant method, in ln m; the divergence falls with m.
+        // The Illinois variant of the secant method, in ln m.
         let (mut below, mut above) = (low.kl - self.budget, high.kl - self.budget);
         for _ in 0..100 {
             let (a, b) = (low.m.ln(), high.m.ln());
-            if below == 0.0 || (a - b).abs() < 1e-13 {
+            if below == 0.0 || a - b < 1e-14 {
                 break;
             }
-            let next = (b - above * (b - a) / (above - below)).exp();
-            let next = Point::at(
-                if next < low.m && next > high.m { next } else { f64::midpoint(low.m, high.m) },
-                draft,
-                expert,
-            );
+            let guess = (b - above * (b - a) / (above - below)).exp();
+            let inside = guess < low.m && guess > high.m;
+            let next = Point::at(if inside { guess } else { f64::midpoint(low.m, high.m) }, masses);
             let error = next.kl - self.budget;
-            if error.abs() < 1e-13 {
-                return Some(next);
+            if error.abs() < 1e-14 {
+                return Some(next.m);
             }
             if error > 0.0 {
                 (high, above, below) = (next, error, below / 2.0);
@@ -88,7 +132,7 @@ impl Mentored {
                 (low, below, above) = (next, error, above / 2.0);
             }
         }
-        Some(low)
+        Some(low.m)
     }
 }
 
@@ -102,9 +146,9 @@ impl AcceptanceRule for Mentored {
         if self.budget <= 0.0 || p.as_point().is_some() {
             return Cow::Borrowed(p);
         }
-        match self.solve(q, p) {
+        match self.multiplier(q, p) {
             None => Cow::Borrowed(q),
-            Some(Point { m, s, .. }) => balanced(m, s, q, p),
+            Some(m) => balanced(m, balance(q, p, refused(m, q, p), 1.0 / m), q, p),
         }
     }
 
@@ -118,7 +162,7 @@ impl AcceptanceRule for Mentored {
         if q <= p || self.budget <= 0.0 || expert.probs().as_point().is_some() {
             return ratio(p, q);
         }
-        self.solve(draft.probs(), expert.probs()).map_or(1.0, |point| ratio(p / point.m, q))
+        self.multiplier(draft.probs(), expert.probs()).map_or(1.0, |m| ratio(p / m, q))
     }
 
     fn needs_draft_after(&self) -> bool {
