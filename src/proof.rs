@@ -34,7 +34,7 @@ pub mod statistics;
 mod subject;
 
 pub use remembering::{Remembering, RememberingCache};
-pub use report::{Cause, Control, Difference, Outcome, Place, Report, Test, TestKind, TopTwo};
+pub use report::{Cause, Control, Difference, Farthest, Outcome, Place, Report, Test, TestKind, TopTwo};
 pub use subject::{Pair, Subject};
 
 use candidate::Candidate;

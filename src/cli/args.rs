@@ -40,7 +40,7 @@ pub(crate) enum Command {
     /// with the probability on paper (binomial); texts of one seed with each other, for rules that promise the
     /// same. Verifiers that are wrong on purpose get the same tests, and each must be found. Exit code 0 where
     /// all is proved, 1 where not.
-    #[command(visible_alias = "verify", args_override_self = true)]
+    #[command(args_override_self = true)]
     Prove(Box<ProveArgs>),
     /// Say whether an expert and a drafter fit together, and why not
     Check(CheckArgs),

@@ -87,6 +87,7 @@ impl Setting<'_> {
             degrees: None,
             expected: Some(0.0),
             p: None,
+            farthest: None,
             outcome,
             differences,
         })

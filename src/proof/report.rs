@@ -132,7 +132,7 @@ pub struct Test {
     pub at: String,
     /// Texts, or of them those that count.
     pub samples: u64,
-    /// Chi-square; the share of accepted tokens; the number of texts that differ.
+    /// Chi-square, infinite (`null` in JSON) where a token came that the law excludes; the share of accepted tokens; the number of texts that differ.
     pub statistic: f64,
     /// Degrees of freedom of a chi-square.
     pub degrees: Option<usize>,
@@ -142,8 +142,22 @@ pub struct Test {
     pub p: Option<f64>,
     /// How it ended.
     pub outcome: Outcome,
+    /// Of a chi-square the token that is farthest off.
+    pub farthest: Option<Farthest>,
     /// The first difference of each text that differs.
     pub differences: Vec<Difference>,
+}
+
+/// A token that comes too often or too seldom.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[allow(clippy::exhaustive_structs)]
+pub struct Farthest {
+    /// The token.
+    pub token: TokenId,
+    /// How often it came.
+    pub seen: u64,
+    /// How often it is expected.
+    pub expected: f64,
 }
 
 /// A verifier that is wrong on purpose, and what found it out.

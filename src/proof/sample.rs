@@ -4,7 +4,7 @@ use super::{
     ProofError, Subject, Watch,
     candidate::Candidate,
     prefix::Prefix,
-    report::{Outcome, Test, TestKind},
+    report::{Farthest, Outcome, Test, TestKind},
     statistics::{ChiSquare, binomial, chi_square},
 };
 use drafthorse_engine::{Engine, SessionOptions};
@@ -188,6 +188,7 @@ impl Base<'_> {
             degrees: None,
             expected: None,
             p: None,
+            farthest: None,
             outcome: if samples > 0 { Outcome::Passed } else { Outcome::Untested },
             differences: Vec::new(),
         }
@@ -196,8 +197,10 @@ impl Base<'_> {
     fn tokens(&self, kind: TestKind, counts: &[u64], law: &[f64]) -> Test {
         let test = self.test(kind, counts.iter().sum());
         match chi_square(counts, law) {
-            Some(ChiSquare { statistic, degrees, p }) => {
-                Test { statistic, degrees: Some(degrees), p: Some(p), ..test }
+            Some(ChiSquare { statistic, degrees, p, farthest }) => {
+                let expected = law[farthest] * test.samples as f64;
+                let farthest = Farthest { token: farthest as TokenId, seen: counts[farthest], expected };
+                Test { statistic, degrees: Some(degrees), p: Some(p), farthest: Some(farthest), ..test }
             }
             None => Test { outcome: Outcome::Untested, ..test },
         }

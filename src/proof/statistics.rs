@@ -19,6 +19,8 @@ pub struct ChiSquare {
     pub degrees: usize,
     /// The probability of a statistic as large as this if the law is right.
     pub p: f64,
+    /// The token that is farthest off: the most frequent impossible one, or else the largest summand.
+    pub farthest: usize,
 }
 
 /// Compares counts with the law they shall follow; tokens expected fewer than five times are pooled.
@@ -35,12 +37,18 @@ pub fn chi_square(counts: &[u64], law: &[f64]) -> Option<ChiSquare> {
     let total = counts.iter().sum::<u64>() as f64;
     let bins = bins(counts, law, total);
     let degrees = bins.len().checked_sub(1).filter(|degrees| *degrees > 0)?;
-    if counts.iter().zip(law).any(|(&count, &p)| count > 0 && p <= 0.0) {
-        return Some(ChiSquare { statistic: f64::INFINITY, degrees, p: 0.0 });
+    let impossible = (0..counts.len()).filter(|&token| counts[token] > 0 && law[token] <= 0.0);
+    if let Some(farthest) = impossible.max_by_key(|&token| counts[token]) {
+        return Some(ChiSquare { statistic: f64::INFINITY, degrees, p: 0.0, farthest });
     }
+    let summand = |token: usize| {
+        let expected = law[token] * total;
+        (counts[token] as f64 - expected).powi(2) / expected.max(LEAST_EXPECTED)
+    };
+    let farthest = (0..counts.len()).max_by(|&a, &b| summand(a).total_cmp(&summand(b)))?;
     let statistic = bins.iter().map(|(seen, expected)| (seen - expected).powi(2) / expected).sum();
     let p = ChiSquared::new(degrees as f64).expect("at least one degree of freedom").sf(statistic);
-    Some(ChiSquare { statistic, degrees, p })
+    Some(ChiSquare { statistic, degrees, p, farthest })
 }
 
 /// Observed and expected count of each bin.
@@ -113,7 +121,9 @@ mod tests {
         assert_eq!(chi_square(&[80, 12, 4, 3, 1], &[0.8, 0.12, 0.04, 0.03, 0.01]).unwrap().degrees, 2);
         // Expected 90, 8, 2: the last goes with the one before it.
         assert_eq!(chi_square(&[90, 8, 2], &[0.9, 0.08, 0.02]).unwrap().degrees, 1);
-        assert_eq!(chi_square(&[50, 49, 1], &[0.5, 0.5, 0.0]).unwrap().p, 0.0);
+        let impossible = chi_square(&[50, 49, 1], &[0.5, 0.5, 0.0]).unwrap();
+        assert_eq!((impossible.p, impossible.farthest), (0.0, 2));
+        assert_eq!(chi_square(&[30, 40, 30], &[0.3, 0.3, 0.4]).unwrap().farthest, 1);
         assert_eq!(chi_square(&[100, 0], &[1.0, 0.0]), None);
         assert_eq!(chi_square(&[0, 0], &[0.5, 0.5]), None);
     }

@@ -60,6 +60,9 @@ pub(super) fn write(
     for difference in report.tests.iter().filter_map(first_difference) {
         writeln!(out, "{difference}\n")?;
     }
+    for deviation in report.failed().filter_map(deviation) {
+        writeln!(out, "{deviation}\n")?;
+    }
     let header = ["wrong on purpose", "found by", "p-value", "tests failed"];
     writeln!(out, "{}\n", table(header, report.controls.iter().map(control)))?;
     notes(&mut out, options, report)?;
@@ -143,6 +146,7 @@ fn found(worst: &Test, group: &[&Test]) -> String {
             if differ == 0.0 { "all the same".into() } else { format!("{differ:.0} differ") }
         }
         _ if worst.outcome == Outcome::Untested => "nothing to compare".into(),
+        (_, Some(_), _) if worst.statistic.is_infinite() => "tokens that the law excludes".into(),
         (_, Some(degrees), _) => {
             let degrees = count(degrees, "degree");
             format!("{of}chi-square {:.1}, {degrees} of freedom", worst.statistic)
@@ -166,7 +170,11 @@ fn result(group: &[&Test]) -> &'static str {
 
 /// A probability, short.
 fn p_value(p: f64) -> String {
-    if p >= 0.001 { format!("{p:.3}") } else { format!("{p:.0e}") }
+    match p {
+        0.001.. => format!("{p:.3}"),
+        1e-300.. => format!("{p:.0e}"),
+        _ => "<1e-300".into(),
+    }
 }
 
 /// What is known of the first text of a test that differs.
@@ -193,6 +201,25 @@ fn first_difference(test: &Test) -> Option<String> {
         difference.logit_difference,
         difference.cause.label(),
     ))
+}
+
+/// What is known of a law that does not hold.
+fn deviation(test: &Test) -> Option<String> {
+    let place = format!("{}, {}, k = {}, after {}", test.kind.label(), test.rule, test.k, test.at);
+    let p = p_value(test.p?);
+    let what = match (test.farthest, test.expected) {
+        (Some(far), _) if far.expected == 0.0 => {
+            format!("token {} came {} times, and the law excludes it", far.token, far.seen)
+        }
+        (Some(far), _) => format!(
+            "chi-square {:.1}; farthest off is token {}, which came {} times instead of {:.1}",
+            test.statistic, far.token, far.seen, far.expected
+        ),
+        (None, expected) => {
+            format!("{:.4} of {} accepted, on paper {:.4}", test.statistic, test.samples, expected?)
+        }
+    };
+    Some(format!("{place}: p-value {p}\n  {what}"))
 }
 
 fn control(control: &Control) -> [String; 4] {
