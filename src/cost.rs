@@ -14,8 +14,10 @@
 //! assert!((costs.speedup(0.8, 4) - 3.3616 / 1.6).abs() < 1e-12);
 //! ```
 
+mod counted;
 mod meter;
 
+pub use counted::Counted;
 pub use meter::CostMeter;
 
 /// The cost of a round that verifies this many rows, which is one more than were drafted.

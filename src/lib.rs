@@ -3,6 +3,7 @@
 pub mod cost;
 pub mod demo;
 pub mod proof;
+pub mod quality;
 pub mod synthetic;
 
 pub use drafthorse_drafter as drafter;
@@ -13,7 +14,8 @@ pub use drafthorse_verifier as verifier;
 
 pub use drafter::{DraftRequest, Drafter, ModelDrafter, NgramDrafter, NoDrafter};
 pub use engine::{
-    Engine, Error, ErrorKind, Finish, Pending, Provenance, Session, SessionOptions, Stats, Step, StepToken,
+    Engine, Error, ErrorKind, Finish, Pending, Provenance, SequentialCascade, SequentialRule,
+    SequentialStats, SequentialText, Session, SessionOptions, Stats, Step, StepToken,
 };
 pub use logits::{
     Draws, LogitsProcessor, Probs, Proposal, Purpose, SamplingOptions, Scores, TokenId, Verdict,

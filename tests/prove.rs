@@ -289,9 +289,14 @@ fn too_little_power_is_no_proof() {
     assert!(!report.proved && report.failed().count() == 0 && report.missed().count() > 0);
 }
 
-fn command(arguments: &[&str]) -> Output {
+fn prove_pair(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_drafthorse"));
-    command.args(["prove", "demo"]).args(arguments).args(["--device", "cpu"]).output().unwrap()
+    command.arg("prove").args(arguments).args(["--device", "cpu"]).output().unwrap()
+}
+
+/// With the demo expert.
+fn command(arguments: &[&str]) -> Output {
+    prove_pair(&[&["demo"], arguments].concat())
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -339,6 +344,20 @@ fn without_power_the_command_fails_and_says_so() {
     let last = text(&output.stdout).lines().last().unwrap_or_default().to_owned();
     assert!(last.starts_with("NOT proved: the tests have too little power to see `"), "{last}");
     assert!(last.ends_with("draw more texts with --seeds 20"), "{last}");
+}
+
+/// Where drafter and expert are one model, accepting everything is right.
+#[test]
+fn equal_models_prove_nothing() {
+    let stranger = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/parity/llama");
+    let options = ["-n", "8", "-k", "2", "--limit", "3", "--seeds", "200", "--rule", "lossless"];
+    let output = prove_pair(&[&[stranger, stranger], &options[..]].concat());
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    let last = text(&output.stdout).lines().last().unwrap_or_default().to_owned();
+    assert!(
+        last.contains("drafter and expert say the same") && last.contains("`accepts everything`"),
+        "{last}"
+    );
 }
 
 #[test]

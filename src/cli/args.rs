@@ -1,6 +1,6 @@
 //! What can be said on the command line.
 
-use super::{bench::setting::Synthetic, prove::args::ProveArgs};
+use super::{bench::setting::Synthetic, prove::args::ProveArgs, sweep::args::SweepArgs};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use drafthorse::{
     DeviceChoice, SamplingOptions, TokenId, WeightType,
@@ -42,6 +42,13 @@ pub(crate) enum Command {
     /// all is proved, 1 where not.
     #[command(args_override_self = true)]
     Prove(Box<ProveArgs>),
+    /// Measure cost against quality of every rule and dial
+    ///
+    /// Every prompt is written by the expert alone, by the drafter alone, by cascades without speculation and
+    /// by speculative decoding with every rule and every value of its dial, in turn. Cost is time and
+    /// arithmetic relative to the expert alone; quality is agreement with references where there are some, and
+    /// the log-probability under the expert. A sweep that was stopped goes on where it was.
+    Sweep(Box<SweepArgs>),
     /// Say whether an expert and a drafter fit together, and why not
     Check(CheckArgs),
     /// List the acceptance rules with their laws and dials

@@ -49,7 +49,7 @@ pub(crate) fn run(args: &GenerateArgs) -> Outcome {
         output::note(&output::statistics(&result.stats, name, engine.rule(), result.finish.as_ref()));
         match compared {
             Some(compared) => {
-                output::note(&compared.sentence(k, args.sampling.temperature == 0.0, engine.rule()))
+                output::note(&compared.sentence(k, args.sampling.temperature == 0.0, engine.rule()));
             }
             None if args.compare && k == 0 => output::note("nothing is drafted: there is nothing to compare"),
             None => {}

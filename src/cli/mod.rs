@@ -14,6 +14,7 @@ mod parts;
 mod prompts;
 mod prove;
 mod rules;
+mod sweep;
 
 use args::{Cli, Command};
 use clap::Parser;
@@ -27,6 +28,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Generate(args) => generate::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Prove(args) => prove::run(args),
+        Command::Sweep(args) => sweep::run(args),
         Command::Check(args) => check::run(args),
         Command::Rules(args) => rules::run(args),
         Command::Devices => devices::run(),

@@ -15,7 +15,8 @@ use drafthorse_logits::{Draws, Proposal, Purpose, Scores, Verdict};
 /// # Shapes
 ///
 /// `expert` has one row more than `proposal.tokens`. Where the proposal has a row of scores after its
-/// last token the law of the bonus is the rule's target there, otherwise the expert's distribution.
+/// last token the law of the bonus is the rule's target there, otherwise its law
+/// [without a draft](AcceptanceRule::undrafted), mostly the expert's.
 ///
 /// # Panics
 ///
@@ -46,7 +47,7 @@ pub fn judge<R: AcceptanceRule + ?Sized>(
     let mut pick = |law| draws.pick(position + accepted, Purpose::Target, law);
     let next = match proposal.scores.get(accepted) {
         Some(draft) => pick(&rule.target(draft, last)),
-        None => pick(last.probs()),
+        None => pick(&rule.undrafted(last)),
     };
     bonus(&proposal.tokens, next)
 }

@@ -84,7 +84,7 @@ impl Reading {
     }
 }
 
-/// The law at a position; where the drafter says nothing it is the expert's.
+/// The law at a position.
 fn law<'a>(rule: &dyn AcceptanceRule, draft: Option<&'a Scores>, expert: &'a Scores) -> Cow<'a, Probs> {
-    draft.map_or(Cow::Borrowed(expert.probs()), |draft| rule.target(draft, expert))
+    draft.map_or_else(|| rule.undrafted(expert), |draft| rule.target(draft, expert))
 }

@@ -60,6 +60,12 @@ pub trait AcceptanceRule: Send + Sync {
     /// The distribution the next token shall have, given what drafter and expert say of it.
     fn target<'a>(&self, draft: &'a Scores, expert: &'a Scores) -> Cow<'a, Probs>;
 
+    /// The law where the drafter says nothing: where nothing is drafted, or no scores came after its last token.
+    /// The expert's distribution, unless the rule changes that whatever the drafter says.
+    fn undrafted<'a>(&self, expert: &'a Scores) -> Cow<'a, Probs> {
+        Cow::Borrowed(expert.probs())
+    }
+
     /// What it promises of the text.
     fn kind(&self) -> Kind {
         Kind::Lossy
@@ -134,6 +140,10 @@ impl<R: AcceptanceRule + ?Sized> AcceptanceRule for Arc<R> {
 
     fn target<'a>(&self, draft: &'a Scores, expert: &'a Scores) -> Cow<'a, Probs> {
         (**self).target(draft, expert)
+    }
+
+    fn undrafted<'a>(&self, expert: &'a Scores) -> Cow<'a, Probs> {
+        (**self).undrafted(expert)
     }
 
     fn kind(&self) -> Kind {

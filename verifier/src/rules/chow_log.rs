@@ -9,7 +9,7 @@ use std::sync::Arc;
 /// high.
 ///
 /// * Law: p where `H(q) > lenience`, q elsewhere (H raw, in nats; laws as sampled). Exact with respect to that law.
-/// * At the logarithm of the vocabulary's size the text is the drafter's; at 0 a certain drafter keeps its say.
+/// * Beyond the logarithm of the vocabulary's size the text is the drafter's; at 0 a certain drafter keeps its say.
 ///
 /// Source: Narasimhan et al., "Faster Cascades via Speculative Decoding", 2025, appendix D, with entropies for expected losses.
 #[derive(Clone, Copy, Debug, PartialEq)]

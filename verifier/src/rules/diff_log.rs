@@ -9,7 +9,7 @@ use std::sync::Arc;
 ///
 /// * Law: p where `H(q) > H(p) + lenience`, q elsewhere (H raw, in nats; laws as sampled). Exact with respect to
 ///   that law.
-/// * At minus and plus the logarithm of the vocabulary's size the text is the expert's and the drafter's.
+/// * Beyond minus and plus the logarithm of the vocabulary's size the text is the expert's and the drafter's.
 ///
 /// Source: Narasimhan et al., "Faster Cascades via Speculative Decoding", 2025, appendix D, with entropies for expected losses.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -11,7 +11,7 @@ use std::{borrow::Cow, sync::Arc};
 /// * A drafted token x stands with `min(1, p(x) / (l q(x)))`, `l = 1 - lenience`; a refused one is replaced from
 ///   `norm(max(0, p - q))`, as if nothing had changed.
 /// * Law: `pi = min(q, p / l) + rho norm(max(0, p - q))`, with `rho` the mass that is missing. Exact with respect to
-///   that law. At 0 it is p; towards 1 it becomes q.
+///   that law. At 0 it is p; towards 1 it becomes q, as far as p can say what q says.
 /// * At temperature 0 this is strict; for leniency there see [`CascadeTokenV3`](crate::CascadeTokenV3).
 ///
 /// Source: Leviathan et al., 2023, appendix A.5; the residual as in the code of Narasimhan et al., 2025.

@@ -12,7 +12,7 @@ use std::{borrow::Cow, sync::Arc};
 /// * A drafted token x stands with `min(1, p(x) / (l q(x)))`, `l = 1 - lenience`, as with
 ///   [`Lenience`](crate::Lenience).
 /// * Law: `pi = max(min(q, p / l), p / beta)`, with beta such that it sums to 1; a refused token is replaced from
-///   `norm(max(0, p / beta - q))`. Exact with respect to that law. At 0 it is p; towards 1 it becomes q.
+///   `norm(max(0, p / beta - q))`. Exact with respect to that law. At 0 it is p; towards 1 it becomes q, as far as p can say what q says.
 /// * At temperature 0 this is strict.
 ///
 /// Source: Narasimhan et al., 2025, Lemma 2; Tran-Thien, 2023.

@@ -103,8 +103,9 @@ impl Mentored {
         if whole <= self.budget {
             return None;
         }
-        // The divergence falls with m: `low` is within the budget, `high` is not.
-        let (mut low, mut high) = (Point::at(1.0, masses), Point::at(0.5, masses));
+        // The divergence falls with m: `low` is within the budget, `high` is not. With 1 the law is p, which no sum
+        // is needed for: rounding could lose what the drafter lacks altogether, and the divergence be infinite.
+        let (mut low, mut high) = (Point { m: 1.0, kl: 0.0 }, Point::at(0.5, masses));
         while high.kl < self.budget {
             if high.m < 1e-9 {
                 return Some(high.m);
@@ -148,6 +149,7 @@ impl AcceptanceRule for Mentored {
         }
         match self.multiplier(q, p) {
             None => Cow::Borrowed(q),
+            Some(1.0) => Cow::Borrowed(p),
             Some(m) => balanced(m, balance(q, p, refused(m, q, p), 1.0 / m), q, p),
         }
     }

@@ -39,6 +39,10 @@ impl AcceptanceRule for TruncateMinP {
     }
 
     fn target<'a>(&self, _draft: &'a Scores, expert: &'a Scores) -> Cow<'a, Probs> {
+        self.undrafted(expert)
+    }
+
+    fn undrafted<'a>(&self, expert: &'a Scores) -> Cow<'a, Probs> {
         truncated(expert, self.min_p * expert.raw_max())
     }
 

@@ -37,6 +37,10 @@ impl AcceptanceRule for TruncateTopP {
     }
 
     fn target<'a>(&self, _draft: &'a Scores, expert: &'a Scores) -> Cow<'a, Probs> {
+        self.undrafted(expert)
+    }
+
+    fn undrafted<'a>(&self, expert: &'a Scores) -> Cow<'a, Probs> {
         truncated(expert, expert.raw().nucleus(self.top_p))
     }
 
