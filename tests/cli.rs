@@ -144,7 +144,7 @@ fn a_benchmark_has_its_baseline_and_every_value() {
 
 #[test]
 fn what_cannot_be_done_is_said_in_one_line() {
-    let cases: [(&[&str], &str); 9] = [
+    let cases: &[(&[&str], &str)] = &[
         (&["generate", PROMPT, "--temperature", "-1"], "temperature -1 is out of range"),
         (&["generate", PROMPT, "--top-p", "1.5"], "top-p 1.5 is out of range"),
         (&["generate", PROMPT, "-n", "0"], "max tokens is 0"),
@@ -154,13 +154,54 @@ fn what_cannot_be_done_is_said_in_one_line() {
         (&["generate", "--tokens", "4096"], "token 4096 of the prompt is outside the vocabulary of 4096"),
         (&["generate", PROMPT, "--device", "vulkan:99"], "device `vulkan:99`"),
         (&["bench", "-r", "0"], "--repetitions and --max-tokens must be at least 1"),
+        (
+            &["generate", PROMPT, "-d", "ngram", "--draft-weights", "q8"],
+            "drafter `ngram` is none; leave it out",
+        ),
+        (
+            &["generate", PROMPT, "--rule", "wishful"],
+            "there is no rule `wishful`; the rules are lossless, block",
+        ),
+        (&["generate", PROMPT, "--rule", "block", "--lenience", "0.5"], "rule block has no dial `lenience`"),
+        (&["generate", PROMPT, "--rule", "cascade-chow:lenience=2"], "lenience 2 is out of range: 0 to 1"),
+        (&["generate", PROMPT, "-d", "ngram", "--rule", "cascade-opt"], "drafter `ngram` has none"),
     ];
-    for (arguments, expected) in cases {
+    for &(arguments, expected) in cases {
         let output = run(arguments);
         assert!(!output.status.success());
         assert!(err(&output).contains(expected), "{arguments:?}: {}", err(&output));
         assert!(out(&output).is_empty() && !err(&output).contains("panicked"), "{arguments:?}");
     }
+}
+
+/// A lossy rule is called so wherever its text is, with what it did; a lossless one has nothing to confess.
+#[test]
+fn lossy_rules_are_labelled_and_priced() {
+    let generate = |rule: &str, more: &[&str]| {
+        let arguments =
+            [&["generate", PROMPT, "-n", "24", "-t", "1", "-k", "3", "--rule", rule], more].concat();
+        let output = run(&arguments);
+        assert!(output.status.success(), "{}", err(&output));
+        output
+    };
+    let json = |rule: &str| -> serde_json::Value {
+        serde_json::from_str(&out(&generate(rule, &["--json"]))).unwrap()
+    };
+    let cascade = json("cascade-token-v3:lenience=0.5");
+    assert_eq!(cascade["rule"]["promise"], "lossy: speculative cascade");
+    assert_eq!(cascade["rule"]["dials"]["lenience"], 0.5);
+    let (stats, price) = (&cascade["stats"], &cascade["stats"]["price"]);
+    let number = |value: &serde_json::Value| value.as_u64().unwrap();
+    assert_eq!(number(&stats["accepted"]) + number(&stats["replaced"]), number(&stats["examined"]));
+    assert_eq!(number(&price["deferred"]) + number(&price["draft_decided"]), number(&stats["examined"]));
+    assert!(price["mean_total_variation"].as_f64().unwrap() > 0.0);
+    let lossless = json("block");
+    assert_eq!((&lossless["rule"]["promise"], &lossless["stats"]["price"]), (&"lossless".into(), &().into()));
+    let line = err(&generate("typical", &[]));
+    assert!(line.contains("rule typical, threshold 0.09, alpha 0.3 [lossy]: deferral rate"), "{line}");
+    assert!(err(&generate("block", &[])).contains("rule block |"));
+    let rules = out(&run(&["rules"]));
+    assert!(["coupled-noise", "cascade-opt-log", "truncate-top-p"].iter().all(|rule| rules.contains(rule)));
 }
 
 #[test]

@@ -20,6 +20,8 @@ use std::{
     process::ExitCode,
 };
 
+const NOTHING_TO_COMPARE: &str = "nothing is drafted: there is nothing to compare";
+
 /// Runs of each side behind `--compare`.
 const COMPARED: usize = 3;
 
@@ -43,6 +45,9 @@ pub(crate) fn run(args: &GenerateArgs) -> Outcome {
         _ => None,
     };
     if args.json && (failed.is_none() || result.stats.rounds > 0) {
+        if args.compare && k == 0 {
+            output::note(NOTHING_TO_COMPARE);
+        }
         print_json(args, &prompt, &result, compared.as_ref(), &parts, engine.rule())?;
     } else if !args.quiet && (failed.is_none() || result.stats.rounds > 0) {
         let name = parts.drafter.name();
@@ -51,7 +56,7 @@ pub(crate) fn run(args: &GenerateArgs) -> Outcome {
             Some(compared) => {
                 output::note(&compared.sentence(k, args.sampling.temperature == 0.0, engine.rule()));
             }
-            None if args.compare && k == 0 => output::note("nothing is drafted: there is nothing to compare"),
+            None if args.compare && k == 0 => output::note(NOTHING_TO_COMPARE),
             None => {}
         }
     }
@@ -280,8 +285,11 @@ fn print_json(
         "draft_length": draft_length(args, parts),
         "version": env!("CARGO_PKG_VERSION"),
         "device": parts.expert.device().to_string(),
+        "weights": args.parts.models.load_options(false).weights.name(),
+        "cache_type": args.parts.models.load_options(false).cache.name(),
+        "threads": drafthorse::model::threads(),
         "seed": args.sampling.seed,
-        "sampling": format!("{:?}", args.sampling.options()),
+        "sampling": json::sampling(&args.sampling.options()),
         "stats": StatsJson::from(&result.stats),
     });
     if let Some(compared) = compared {

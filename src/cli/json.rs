@@ -2,7 +2,7 @@
 
 use super::args::ModelArgs;
 use drafthorse::{
-    AcceptanceRule, Finish, Stats,
+    AcceptanceRule, Finish, SamplingOptions, Stats,
     cost::{CostMeter, RowCost},
     model::threads,
 };
@@ -164,6 +164,24 @@ impl CostsJson {
 pub(crate) fn rule(rule: &dyn AcceptanceRule) -> Value {
     let dials = rule.settings().into_iter().map(|(dial, value)| (dial.name.to_owned(), json!(value)));
     json!({ "name": rule.name(), "promise": rule.kind().label(), "dials": Value::Object(dials.collect()) })
+}
+
+/// How tokens were sampled, by the names of the options.
+pub(crate) fn sampling(options: &SamplingOptions) -> Value {
+    let bias = options.logit_bias.iter().map(|(token, bias)| {
+        // JSON has no infinity.
+        json!({ "token": token, "bias": if bias.is_finite() { json!(bias) } else { json!(bias.to_string()) } })
+    });
+    json!({
+        "logit_bias": bias.collect::<Vec<_>>(),
+        "repetition_penalty": options.repetition_penalty,
+        "presence_penalty": options.presence_penalty,
+        "frequency_penalty": options.frequency_penalty,
+        "temperature": options.temperature,
+        "top_k": options.top_k,
+        "top_p": options.top_p,
+        "min_p": options.min_p,
+    })
 }
 
 /// Why a text ended, as a word and what it was.

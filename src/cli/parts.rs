@@ -112,14 +112,29 @@ pub(crate) fn folder(name: &str) -> Result<&Path, Failure> {
         return Ok(folder);
     }
     Err(Failure::new(format!(
-        "`{name}` is not a folder; name a Hugging Face folder with config.json and model.safetensors, or `demo`"
+        "`{name}` is not a folder; name a Hugging Face folder with config.json and model.safetensors, or `demo`, or `{}`; a drafter can also be `ngram` or `none`",
+        synthetic::BENCH_134M
     )))
+}
+
+/// Options for a drafter's model, where it is none.
+pub(crate) fn check_draft_options(drafter: &DrafterPart, args: &ModelArgs) -> Result<(), Failure> {
+    let given =
+        [("--draft-weights", args.draft_weights.is_some()), ("--draft-device", args.draft_device.is_some())];
+    let name = drafter.name();
+    match given.into_iter().find(|(_, given)| *given) {
+        Some((option, _)) if !matches!(drafter, DrafterPart::Model { .. }) => Err(Failure::new(format!(
+            "{option} is for a drafter that is a model, and drafter `{name}` is none; leave it out, or name a model as drafter"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 impl Parts {
     pub(crate) fn open(args: &PartArgs, drafter_name: Option<&str>) -> Result<Self, Failure> {
         let expert = expert(&args.expert, &args.models)?;
         let drafter = drafter(drafter_name.unwrap_or_else(|| default_drafter(args)), &args.models)?;
+        check_draft_options(&drafter, &args.models)?;
         Ok(Self { expert, drafter })
     }
 }

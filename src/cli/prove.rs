@@ -30,6 +30,7 @@ pub(crate) fn run(args: &ProveArgs) -> Outcome {
             "without a drafter there is nothing to prove; name a folder, demo, or ngram",
         ));
     }
+    parts::check_draft_options(&drafter, &args.models)?;
     let options = ProofOptions { exact: expert.device().choice == DeviceChoice::Cpu, ..options };
     let prompts = prompts(args, &expert)?;
     let pair = match &drafter {
