@@ -2,6 +2,7 @@
 
 pub mod cost;
 pub mod demo;
+pub mod proof;
 pub mod quality;
 pub mod synthetic;
 

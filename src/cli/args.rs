@@ -1,6 +1,6 @@
 //! What can be said on the command line.
 
-use super::{bench::setting::Synthetic, sweep::args::SweepArgs};
+use super::{bench::setting::Synthetic, prove::args::ProveArgs, sweep::args::SweepArgs};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use drafthorse::{
     DeviceChoice, SamplingOptions, TokenId, WeightType,
@@ -33,6 +33,15 @@ pub(crate) enum Command {
     /// possible speedup the engine reaches; --verify-cost measures only that. For a model without a
     /// tokenizer the prompts are random token ids; `bench-134m` is one that is generated.
     Bench(Box<BenchArgs>),
+    /// Prove on your own models and device what is promised
+    ///
+    /// Greedy texts are compared with those of plain decoding (k = 0), token by token; tokens after fixed
+    /// prefixes with the law computed from both models apart from the engine (chi-square); accepted tokens
+    /// with the probability on paper (binomial); texts of one seed with each other, for rules that promise the
+    /// same. Verifiers that are wrong on purpose get the same tests, and each must be found. Exit code 0 where
+    /// all is proved, 1 where not.
+    #[command(args_override_self = true)]
+    Prove(Box<ProveArgs>),
     /// Measure cost against quality of every rule and dial
     ///
     /// Every prompt is written by the expert alone, by the drafter alone, by cascades without speculation and
@@ -87,6 +96,20 @@ pub(crate) struct PartArgs {
         help_heading = "Models"
     )]
     pub(crate) expert: String,
+    #[command(flatten)]
+    pub(crate) models: ModelArgs,
+    /// How drafted tokens are accepted: NAME, or NAME:DIAL=VALUE,... ; `drafthorse rules` lists them. lossless,
+    /// block, coupled-noise and exact-match give the expert's own distribution
+    #[arg(long, value_name = "RULE", default_value = "lossless", value_parser = parse_rule, help_heading = "Models")]
+    pub(crate) rule: String,
+    /// The rule's dial of this name: how much is left to the drafter
+    #[arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "Models")]
+    pub(crate) lenience: Option<f64>,
+}
+
+/// How models are held and where they live.
+#[derive(Args, Clone)]
+pub(crate) struct ModelArgs {
     /// Where the weights and the computation live: auto, cpu, vulkan, vulkan:N, metal or webgpu
     #[arg(long, value_name = "DEVICE", default_value = "auto", help_heading = "Models")]
     pub(crate) device: DeviceChoice,
@@ -112,13 +135,6 @@ pub(crate) struct PartArgs {
     /// Longest suffix the n-gram drafter looks for
     #[arg(long, value_name = "N", default_value_t = 4, help_heading = "Models")]
     pub(crate) ngram_max: usize,
-    /// How drafted tokens are accepted: NAME, or NAME:DIAL=VALUE,... ; `drafthorse rules` lists them. lossless,
-    /// block, coupled-noise and exact-match give the expert's own distribution
-    #[arg(long, value_name = "RULE", default_value = "lossless", value_parser = parse_rule, help_heading = "Models")]
-    pub(crate) rule: String,
-    /// The rule's dial of this name: how much is left to the drafter
-    #[arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "Models")]
-    pub(crate) lenience: Option<f64>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -157,7 +173,7 @@ impl From<Cache> for CacheType {
     }
 }
 
-impl PartArgs {
+impl ModelArgs {
     /// How the expert is held, or the drafter.
     pub(crate) fn load_options(&self, drafter: bool) -> LoadOptions {
         let weights = if drafter { self.draft_weights.unwrap_or(self.weights) } else { self.weights };
@@ -243,7 +259,7 @@ fn parse_bias(text: &str) -> Result<(TokenId, f32), String> {
     Ok((token, bias))
 }
 
-fn parse_rule(text: &str) -> Result<String, String> {
+pub(crate) fn parse_rule(text: &str) -> Result<String, String> {
     verifier::rule(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 

@@ -11,7 +11,7 @@ use super::{
     interrupt::{INTERRUPTED, Interrupt},
     output,
     parts::{self, DrafterPart, Measured},
-    prompts::{self, Prompt},
+    prompts::{self, Prompt, Wanted},
 };
 use drafthorse::{SessionOptions, TokenId, Transformer, cost::CostMeter};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -31,13 +31,13 @@ pub(crate) fn run(args: &BenchArgs) -> Outcome {
     if args.repetitions == 0 || args.max_tokens == 0 {
         return Err(Failure::new("--repetitions and --max-tokens must be at least 1"));
     }
-    let expert = parts::expert(&args.parts)?;
+    let expert = parts::expert(&args.parts.expert, &args.parts.models)?;
     let drafters = setting::drafters(args)?;
     if args.verify_cost {
         verify_cost::run(args, &expert, &drafters, &interrupt)?;
     } else {
         let settings = setting::settings(args, &drafters)?;
-        let prompts = prompts::encoded(args, &expert)?;
+        let prompts = prompts::encoded(&wanted(args), &expert)?;
         let most = settings.iter().map(|setting| setting.k + 1).max().unwrap_or(1);
         let rows = (1..=most.min(ALL_ROWS)).chain(settings.iter().map(|setting| setting.k + 1));
         let meter = setting::meter(&expert, &drafters, usual_length(args, &prompts), rows);
@@ -51,6 +51,11 @@ pub(crate) fn run(args: &BenchArgs) -> Outcome {
         return Ok(ExitCode::from(INTERRUPTED));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn wanted(args: &BenchArgs) -> Wanted<'_> {
+    let file = args.prompts.as_deref();
+    Wanted { file, limit: args.limit, expert: &args.parts.expert, room: args.max_tokens }
 }
 
 /// The mean number of tokens in the expert's cache while the texts are written.

@@ -1,7 +1,7 @@
 //! Errors on their way to the user.
 
 use super::output;
-use drafthorse::{Error, ModelError};
+use drafthorse::{Error, ModelError, proof::ProofError};
 use std::{error::Error as StdError, fmt, io, process::ExitCode};
 
 /// Why a command ended.
@@ -36,6 +36,16 @@ impl Failure {
                 ExitCode::FAILURE
             }
             Self::OutputClosed => ExitCode::SUCCESS,
+        }
+    }
+}
+
+impl From<ProofError> for Failure {
+    fn from(error: ProofError) -> Self {
+        match error {
+            ProofError::Engine(error) => Self::chain(&error),
+            ProofError::Model(error) => Self::chain(&error),
+            error => Self::new(error),
         }
     }
 }

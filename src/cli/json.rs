@@ -1,6 +1,6 @@
 //! Statistics in JSON, under the names of this project and under those other tools read.
 
-use super::args::PartArgs;
+use super::args::ModelArgs;
 use drafthorse::{
     AcceptanceRule, Finish, SamplingOptions, Stats,
     cost::{CostMeter, RowCost},
@@ -216,7 +216,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    pub(crate) fn new(device: String, parts: &PartArgs) -> Self {
+    pub(crate) fn new(device: String, models: &ModelArgs) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION"),
             burn: BURN,
@@ -226,9 +226,9 @@ impl Machine {
             cpu: cpu_name(),
             threads: threads(),
             device,
-            weights: parts.load_options(false).weights.name(),
-            draft_weights: parts.load_options(true).weights.name(),
-            cache_type: parts.load_options(false).cache.name(),
+            weights: models.load_options(false).weights.name(),
+            draft_weights: models.load_options(true).weights.name(),
+            cache_type: models.load_options(false).cache.name(),
         }
     }
 }

@@ -12,6 +12,7 @@ mod json;
 mod output;
 mod parts;
 mod prompts;
+mod prove;
 mod rules;
 mod sweep;
 
@@ -26,6 +27,7 @@ pub(crate) fn run() -> ExitCode {
     let result = match &cli.command {
         Command::Generate(args) => generate::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Prove(args) => prove::run(args),
         Command::Sweep(args) => sweep::run(args),
         Command::Check(args) => check::run(args),
         Command::Rules(args) => rules::run(args),

@@ -1,6 +1,10 @@
 //! Models and drafters by name.
 
-use super::{args::PartArgs, failure::Failure, interrupt::Interrupt};
+use super::{
+    args::{ModelArgs, PartArgs},
+    failure::Failure,
+    interrupt::Interrupt,
+};
 use drafthorse::{
     Drafter, Engine, ModelDrafter, NgramDrafter, NoDrafter, SessionOptions, Stats, TokenId, Transformer,
     demo,
@@ -52,16 +56,16 @@ impl DrafterPart {
 }
 
 /// Opens the expert.
-pub(crate) fn expert(args: &PartArgs) -> Result<Arc<Transformer>, Failure> {
+pub(crate) fn expert(name: &str, args: &ModelArgs) -> Result<Arc<Transformer>, Failure> {
     if let Some(threads) = args.threads {
         set_threads(threads.into())?;
     }
     let device = open_device(args.device)?;
-    model(&args.expert, &device, args.load_options(false), demo::expert)
+    model(name, &device, args.load_options(false), demo::expert)
 }
 
 /// Opens a drafter: a folder, `demo`, `ngram` or `none`.
-pub(crate) fn drafter(name: &str, args: &PartArgs) -> Result<DrafterPart, Failure> {
+pub(crate) fn drafter(name: &str, args: &ModelArgs) -> Result<DrafterPart, Failure> {
     match name {
         "none" => Ok(DrafterPart::None),
         "ngram" => {
@@ -114,13 +118,13 @@ pub(crate) fn folder(name: &str) -> Result<&Path, Failure> {
 }
 
 /// Options for a drafter's model, where it is none.
-fn check_draft_options(drafter: &DrafterPart, args: &PartArgs) -> Result<(), Failure> {
+pub(crate) fn check_draft_options(drafter: &DrafterPart, args: &ModelArgs) -> Result<(), Failure> {
     let given =
         [("--draft-weights", args.draft_weights.is_some()), ("--draft-device", args.draft_device.is_some())];
     let name = drafter.name();
     match given.into_iter().find(|(_, given)| *given) {
         Some((option, _)) if !matches!(drafter, DrafterPart::Model { .. }) => Err(Failure::new(format!(
-            "{option} is for a drafter that is a model, and drafter `{name}` is none; leave it out, or name a model with --drafter"
+            "{option} is for a drafter that is a model, and drafter `{name}` is none; leave it out, or name a model as drafter"
         ))),
         _ => Ok(()),
     }
@@ -128,9 +132,9 @@ fn check_draft_options(drafter: &DrafterPart, args: &PartArgs) -> Result<(), Fai
 
 impl Parts {
     pub(crate) fn open(args: &PartArgs, drafter_name: Option<&str>) -> Result<Self, Failure> {
-        let expert = expert(args)?;
-        let drafter = drafter(drafter_name.unwrap_or_else(|| default_drafter(args)), args)?;
-        check_draft_options(&drafter, args)?;
+        let expert = expert(&args.expert, &args.models)?;
+        let drafter = drafter(drafter_name.unwrap_or_else(|| default_drafter(args)), &args.models)?;
+        check_draft_options(&drafter, &args.models)?;
         Ok(Self { expert, drafter })
     }
 }

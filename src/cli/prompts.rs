@@ -1,7 +1,6 @@
 //! Prompts for benchmarks.
 
 use super::{
-    args::BenchArgs,
     failure::Failure,
     output::{self, count},
 };
@@ -30,25 +29,37 @@ struct Line {
     text: Option<String>,
 }
 
+/// Which prompts are wanted.
+pub(crate) struct Wanted<'a> {
+    /// A JSONL file; without it, prompts inside the program.
+    pub(crate) file: Option<&'a Path>,
+    /// At most this many.
+    pub(crate) limit: Option<usize>,
+    /// The expert's name.
+    pub(crate) expert: &'a str,
+    /// Tokens that must have room after them.
+    pub(crate) room: usize,
+}
+
 /// The prompts to measure with, and their tokens.
 pub(crate) fn encoded(
-    args: &BenchArgs,
+    wanted: &Wanted<'_>,
     expert: &Transformer,
 ) -> Result<Vec<(Prompt, Vec<TokenId>)>, Failure> {
     let mut encoded = match expert.tokenizer() {
-        Some(tokenizer) => texts(args, tokenizer)?,
-        None => random(args, expert)?,
+        Some(tokenizer) => texts(wanted, tokenizer)?,
+        None => random(wanted, expert)?,
     };
     // All texts must be equally long, with every setting.
     let context = expert.config().context_len;
     encoded.retain(|(prompt, tokens)| {
-        let fits = !tokens.is_empty() && context.saturating_sub(tokens.len()) >= args.max_tokens;
+        let fits = !tokens.is_empty() && context.saturating_sub(tokens.len()) >= wanted.room;
         if !fits {
             output::note(&format!(
                 "left out: the prompt `{}...` has {} and leaves no room for {} in a context of {context}",
                 prompt.text.chars().take(30).collect::<String>(),
                 count(tokens.len(), "token"),
-                args.max_tokens,
+                wanted.room,
             ));
         }
         fits
@@ -59,8 +70,8 @@ pub(crate) fn encoded(
     Ok(encoded)
 }
 
-fn texts(args: &BenchArgs, tokenizer: &Tokenizer) -> Result<Vec<(Prompt, Vec<TokenId>)>, Failure> {
-    let all = match &args.prompts {
+fn texts(wanted: &Wanted<'_>, tokenizer: &Tokenizer) -> Result<Vec<(Prompt, Vec<TokenId>)>, Failure> {
+    let all = match wanted.file {
         Some(path) => read(path)?,
         None => built_in(),
     };
@@ -68,19 +79,19 @@ fn texts(args: &BenchArgs, tokenizer: &Tokenizer) -> Result<Vec<(Prompt, Vec<Tok
         let tokens = tokenizer.encode(&prompt.text)?;
         Ok((prompt, tokens))
     };
-    spread(&all, args.limit).into_iter().map(tokens).collect()
+    spread(&all, wanted.limit).into_iter().map(tokens).collect()
 }
 
 /// Random token ids, as without a tokenizer there are no texts.
-fn random(args: &BenchArgs, expert: &Transformer) -> Result<Vec<(Prompt, Vec<TokenId>)>, Failure> {
-    let name = &args.parts.expert;
-    if let Some(path) = &args.prompts {
+fn random(wanted: &Wanted<'_>, expert: &Transformer) -> Result<Vec<(Prompt, Vec<TokenId>)>, Failure> {
+    let name = wanted.expert;
+    if let Some(path) = wanted.file {
         return Err(Failure::new(format!(
             "{name} has no tokenizer.json, and the prompts in {} are text; without --prompts random token ids are used",
             path.display()
         )));
     }
-    let number = args.limit.unwrap_or(RANDOM_PROMPTS).min(RANDOM_PROMPTS);
+    let number = wanted.limit.unwrap_or(RANDOM_PROMPTS).min(RANDOM_PROMPTS);
     output::note(&format!(
         "{name} has no tokenizer; measured on {} of {RANDOM_TOKENS} random token ids",
         output::count(number, "prompt")

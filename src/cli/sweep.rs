@@ -100,7 +100,7 @@ fn fitting(points: Vec<Point>, measure: &Measure<'_>) -> Result<(Vec<Point>, Vec
 
 /// What must be the same for texts to be comparable.
 fn settings(args: &SweepArgs, parts: &Parts, tasks: &[Task]) -> Result<Value, Failure> {
-    let machine = serde_json::to_value(Machine::new(parts.expert.device().to_string(), &args.parts))?;
+    let machine = serde_json::to_value(Machine::new(parts.expert.device().to_string(), &args.parts.models))?;
     let tasks: Vec<_> = tasks
         .iter()
         .map(|task| json!({ "name": task.name, "prompts": task.items.len(), "digest": task.digest() }))
@@ -109,7 +109,7 @@ fn settings(args: &SweepArgs, parts: &Parts, tasks: &[Task]) -> Result<Value, Fa
         "version": machine["version"],
         "expert": args.parts.expert,
         "drafter": parts.drafter.name(),
-        "ngram": [args.parts.ngram_min, args.parts.ngram_max],
+        "ngram": [args.parts.models.ngram_min, args.parts.models.ngram_max],
         "device": machine["device"],
         "weights": machine["weights"],
         "draft_weights": machine["draft_weights"],
@@ -241,7 +241,7 @@ impl Sweep<'_> {
         }
         let (expert_parameters, drafter_parameters) = parameters;
         let report = Report {
-            machine: Machine::new(self.parts.expert.device().to_string(), &self.args.parts),
+            machine: Machine::new(self.parts.expert.device().to_string(), &self.args.parts.models),
             settings: self.settings,
             definitions: report::DEFINITIONS,
             complete,

@@ -90,7 +90,7 @@ pub(super) fn write(bench: &Bench<'_>, runs: &[Run], prompts: usize) -> Result<(
         return print(bench, &summaries, prompts, &mut out);
     }
     let report = Report {
-        machine: Machine::new(bench.expert.device().to_string(), &bench.args.parts),
+        machine: Machine::new(bench.expert.device().to_string(), &bench.args.parts.models),
         expert: &args.parts.expert,
         rule: json::rule(&*parts::acceptance_rule(&args.parts)?),
         temperature: args.sampling.temperature,
@@ -207,7 +207,7 @@ fn print(
         out,
         "expert {} in {} on {}, rule {}, temperature {}, {} x {} x {}\n",
         args.parts.expert,
-        args.parts.load_options(false).weights.name(),
+        args.parts.models.load_options(false).weights.name(),
         bench.expert.device(),
         described(args)?,
         args.sampling.temperature,

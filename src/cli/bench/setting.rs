@@ -126,7 +126,7 @@ pub(super) fn drafters(args: &BenchArgs) -> Result<Vec<DrafterPart>, Failure> {
     let mut names = if args.drafter.is_empty() { default } else { args.drafter.clone() };
     let mut seen = BTreeSet::from(["none".to_owned()]);
     names.retain(|name| seen.insert(name.clone()));
-    names.iter().map(|name| parts::drafter(name, &args.parts)).collect()
+    names.iter().map(|name| parts::drafter(name, &args.parts.models)).collect()
 }
 
 /// Plain decoding, and every drafter with every draft length.

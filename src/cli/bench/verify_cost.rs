@@ -87,7 +87,7 @@ pub(super) fn run(
         return print(args, expert, &meter, &outlooks, &mut out);
     }
     let report = Report {
-        machine: Machine::new(expert.device().to_string(), &args.parts),
+        machine: Machine::new(expert.device().to_string(), &args.parts.models),
         expert: &args.parts.expert,
         interrupted: interrupt.seen(),
         costs: CostsJson::new(&meter, setting::measured(drafters)),
