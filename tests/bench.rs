@@ -226,3 +226,23 @@ fn a_synthetic_drafter_changes_no_token() {
         }
     }
 }
+
+/// Rules that need a drafter's probabilities are measured against the expert alone too.
+#[test]
+fn every_kind_of_rule_can_be_measured() {
+    let short = ["--limit", "1", "-n", "6", "-r", "1", "-k", "2", "-t", "1"];
+    for rule in ["block", "cascade-chow:lenience=0.2", "typical", "contrastive"] {
+        let report = json(&[&short[..], &["--rule", rule]].concat());
+        let summary = report["summary"].as_array().unwrap();
+        assert_eq!(
+            (&summary[0]["k"], &summary[0]["tokens_per_expert_pass"]),
+            (&0.into(), &1.0.into()),
+            "{rule}"
+        );
+        assert!(summary.iter().any(|line| line["drafter"] == "demo"), "{rule}");
+        let needs_probabilities = rule.starts_with("cascade-chow") || rule == "contrastive";
+        assert_eq!(summary.iter().any(|line| line["drafter"] == "ngram"), !needs_probabilities, "{rule}");
+    }
+    let ngram = refused(&[&short[..], &["--rule", "cascade-chow", "-d", "ngram"]].concat());
+    assert!(ngram.contains("needs the drafter's own probabilities, and drafter `ngram` has none"), "{ngram}");
+}

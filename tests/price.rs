@@ -221,8 +221,10 @@ fn rules_that_weigh_confidence_refuse_drafters_without() {
             };
             assert!(rule.needs_calibrated_draft(), "{} is refused", info.name);
             assert_eq!(error.kind(), ErrorKind::Rule);
-            let says =
-                format!("rule `{}` weighs the drafter's confidence, and drafter `ngram` has none", info.name);
+            let says = format!(
+                "rule `{}` needs the drafter's own probabilities, and drafter `ngram` has none",
+                info.name
+            );
             assert!(error.to_string().starts_with(&says), "{error}");
             refused += 1;
         }
@@ -255,7 +257,10 @@ fn dials_out_of_range_are_refused_at_build() {
     refused(Lenience { lenience: 1.0 }, "rule lenience: lenience 1 is out of range: 0 to below 1");
     refused(TopKAcceptance { k: 0 }, "rule top-k: k 0 is out of range: a whole number from 1");
     let alpha = Typical { threshold: 0.1, alpha: -1.0 };
-    refused(alpha, "rule typical: alpha -1 is out of range: 0 or more");
+    refused(
+        alpha,
+        "rule typical: alpha -1 is out of range: 0 or more; unless given, the root of the threshold",
+    );
     refused(
         TruncateTopP { top_p: 0.0 },
         "rule truncate-top-p: top-p 0 is out of range: above 0 and at most 1",

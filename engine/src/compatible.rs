@@ -90,7 +90,7 @@ pub(crate) fn check_rule(drafter: &dyn Drafter, rule: &dyn AcceptanceRule) -> Re
     rule.check()?;
     if rule.needs_calibrated_draft() && !drafter.is_calibrated() {
         let message = format!(
-            "rule `{}` weighs the drafter's confidence, and drafter `{}` has none; use a model as drafter, or another rule",
+            "rule `{}` needs the drafter's own probabilities, and drafter `{}` has none; use a model as drafter, or another rule",
             rule.name(),
             drafter.name()
         );

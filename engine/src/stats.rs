@@ -118,8 +118,14 @@ impl Stats {
         (positions > 0).then(|| self.price.total_variation / positions as f64)
     }
 
-    /// Mean of `KL(law || expert)` in nats along the text, over the positions where it is finite.
+    /// Mean of `KL(law || expert)` in nats along the text: infinite where the law can say anything that the expert, as
+    /// sampled, cannot.
     pub fn mean_kl(&self) -> Option<f64> {
+        if self.price.unsupported > 0 { Some(f64::INFINITY) } else { self.mean_finite_kl() }
+    }
+
+    /// The same over the positions where it is finite.
+    pub fn mean_finite_kl(&self) -> Option<f64> {
         let finite = self.price.positions - self.price.unsupported;
         (finite > 0).then(|| self.price.divergence / finite as f64)
     }

@@ -43,9 +43,12 @@ struct PriceJson {
     draft_decided: Option<u64>,
     /// Means along the text, of the rule's law against the expert's.
     mean_total_variation: Option<f64>,
+    /// `None` if it is infinite.
     mean_kl_nats: Option<f64>,
+    /// Over the positions where it is finite.
+    mean_finite_kl_nats: Option<f64>,
     positions: u64,
-    /// Positions at which the divergence is infinite, which the mean leaves out.
+    /// Positions at which the divergence is infinite.
     positions_unsupported: u64,
 }
 
@@ -56,7 +59,8 @@ impl PriceJson {
             deferred: stats.price.deferred,
             draft_decided: stats.draft_decided(),
             mean_total_variation: stats.mean_total_variation(),
-            mean_kl_nats: stats.mean_kl(),
+            mean_kl_nats: stats.mean_kl().filter(|mean| mean.is_finite()),
+            mean_finite_kl_nats: stats.mean_finite_kl(),
             positions: stats.price.positions,
             positions_unsupported: stats.price.unsupported,
         })

@@ -72,12 +72,12 @@ fn price(stats: &Stats, rule: &dyn AcceptanceRule) -> String {
     if let Some(distance) = stats.mean_total_variation() {
         facts.push(format!("mean TV to the expert {distance:.3}"));
     }
-    let unsupported = match stats.price.unsupported {
-        0 => String::new(),
-        n => format!(" (infinite at {n} of {} positions)", stats.price.positions),
-    };
-    if let Some(divergence) = stats.mean_kl() {
-        facts.push(format!("mean KL {divergence:.3} nats{unsupported}"));
+    match (stats.mean_finite_kl(), stats.price.unsupported) {
+        (Some(divergence), 0) => facts.push(format!("mean KL {divergence:.3} nats")),
+        (_, n) if n > 0 => {
+            facts.push(format!("mean KL infinite (at {n} of {} positions)", stats.price.positions));
+        }
+        _ => {}
     }
     format!("rule {} [{}]: {}", describe(rule), rule.kind().label(), facts.join(", "))
 }

@@ -1,9 +1,13 @@
 //! `drafthorse rules`
 
 use super::{Outcome, args::RulesArgs, output::table};
+use comfy_table::ContentArrangement;
 use drafthorse::verifier::{RULES, RuleInfo};
 use serde_json::{Value, json};
 use std::{io::Write, process::ExitCode};
+
+/// Columns of the table.
+const WIDTH: u16 = 120;
 
 pub(crate) fn run(args: &RulesArgs) -> Outcome {
     let mut out = std::io::stdout().lock();
@@ -16,7 +20,9 @@ pub(crate) fn run(args: &RulesArgs) -> Outcome {
     let rows = RULES
         .iter()
         .map(|info| [info.name.to_owned(), info.kind.label().to_owned(), info.about.to_owned(), dials(info)]);
-    writeln!(out, "{}\n", table(["rule", "promise", "law of the next token", "dials"], rows))?;
+    let mut table = table(["rule", "promise", "law of the next token", "dials"], rows);
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
+    writeln!(out, "{table}\n")?;
     writeln!(out, "set a dial with --rule NAME:DIAL=VALUE, or --lenience VALUE where it has that name")?;
     Ok(ExitCode::SUCCESS)
 }

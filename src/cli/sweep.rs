@@ -39,7 +39,7 @@ pub(crate) fn run(args: &SweepArgs) -> Outcome {
         return Err(Failure::new("--max-tokens, --k and --limit must be at least 1"));
     }
     let points = grid::points(args.rules.as_deref())?;
-    let parts = Parts::open(&args.parts, args.drafter.as_deref())?;
+    let parts = Parts::open(&args.parts(), args.drafter.as_deref())?;
     if matches!(parts.drafter, DrafterPart::None) {
         return Err(Failure::new("a sweep needs a drafter; name a folder, demo or ngram with --drafter"));
     }
@@ -100,16 +100,16 @@ fn fitting(points: Vec<Point>, measure: &Measure<'_>) -> Result<(Vec<Point>, Vec
 
 /// What must be the same for texts to be comparable.
 fn settings(args: &SweepArgs, parts: &Parts, tasks: &[Task]) -> Result<Value, Failure> {
-    let machine = serde_json::to_value(Machine::new(parts.expert.device().to_string(), &args.parts.models))?;
+    let machine = serde_json::to_value(Machine::new(parts.expert.device().to_string(), &args.models))?;
     let tasks: Vec<_> = tasks
         .iter()
         .map(|task| json!({ "name": task.name, "prompts": task.items.len(), "digest": task.digest() }))
         .collect();
     Ok(json!({
         "version": machine["version"],
-        "expert": args.parts.expert,
+        "expert": args.expert,
         "drafter": parts.drafter.name(),
-        "ngram": [args.parts.models.ngram_min, args.parts.models.ngram_max],
+        "ngram": [args.models.ngram_min, args.models.ngram_max],
         "device": machine["device"],
         "weights": machine["weights"],
         "draft_weights": machine["draft_weights"],
@@ -241,7 +241,7 @@ impl Sweep<'_> {
         }
         let (expert_parameters, drafter_parameters) = parameters;
         let report = Report {
-            machine: Machine::new(self.parts.expert.device().to_string(), &self.args.parts.models),
+            machine: Machine::new(self.parts.expert.device().to_string(), &self.args.models),
             settings: self.settings,
             definitions: report::DEFINITIONS,
             complete,
@@ -258,7 +258,7 @@ impl Sweep<'_> {
         let (args, drafter) = (self.args, self.parts.drafter.name());
         format!(
             "expert {}, drafter {drafter}, k = {}, temperature {}, {} of up to {} tokens",
-            args.parts.expert,
+            args.expert,
             args.draft_length,
             args.sampling.temperature,
             output::count(prompts, "prompt"),

@@ -132,6 +132,14 @@ pub enum RuleError {
         /// The name given.
         dial: String,
     },
+    /// A dial was set more than once.
+    #[error("rule {rule}: `{dial}` is set more than once")]
+    Twice {
+        /// The rule's name.
+        rule: &'static str,
+        /// The dial's name.
+        dial: &'static str,
+    },
     /// Something else than a number was given.
     #[error("rule {rule}: `{value}` is no value for a dial; write {rule}:DIAL=NUMBER,...")]
     NoNumber {
@@ -167,15 +175,19 @@ fn dials(rule: &str) -> String {
 /// # Ok::<(), drafthorse_verifier::RuleError>(())
 /// ```
 pub fn rule(spec: &str) -> Result<Arc<dyn AcceptanceRule>, RuleError> {
-    let (name, settings) = spec.split_once(':').unwrap_or((spec, ""));
+    let (name, settings) =
+        spec.split_once(':').map_or((spec, None), |(name, settings)| (name, Some(settings)));
     let find = |info: &&RuleInfo| info.name == name;
     let info = RULES.iter().find(find).ok_or_else(|| RuleError::Unknown { name: name.to_owned() })?;
     let mut values = vec![None; info.dials.len()];
-    for setting in settings.split(',').filter(|setting| !setting.is_empty()) {
+    for setting in settings.into_iter().flat_map(|settings| settings.split(',')) {
         let no_number = || RuleError::NoNumber { rule: info.name, value: setting.to_owned() };
         let (dial, value) = setting.split_once('=').ok_or_else(no_number)?;
         let known = info.dials.iter().position(|known| known.name == dial.trim());
         let at = known.ok_or_else(|| RuleError::NoDial { rule: info.name, dial: dial.trim().to_owned() })?;
+        if values[at].is_some() {
+            return Err(RuleError::Twice { rule: info.name, dial: info.dials[at].name });
+        }
         values[at] = Some(value.trim().parse().map_err(|_| no_number())?);
     }
     info.with(&values)
@@ -236,6 +248,8 @@ mod tests {
         assert_eq!(error("lossless:lenience=0"), "rule lossless has no dial `lenience`; it has none");
         assert_eq!(error("top-k:n=3"), "rule top-k has no dial `n`; it has `k` (a whole number from 1)");
         assert_eq!(error("top-k:k=1.5"), "rule top-k: k 1.5 is out of range: a whole number from 1");
+        assert!(error("lossless:").contains("`` is no value for a dial"));
+        assert_eq!(error("top-k:k=1,k=2"), "rule top-k: `k` is set more than once");
         assert!(error("cascade-chow:0.5").contains("`0.5` is no value for a dial"));
         assert!(error("cascade-chow:lenience=x").contains("`lenience=x` is no value"));
         assert_eq!(

@@ -1,8 +1,9 @@
 //! What is measured against plain decoding.
 
 use crate::cli::{
-    args::BenchArgs,
+    args::{BenchArgs, PartArgs},
     failure::Failure,
+    output,
     parts::{self, DrafterPart, Measured},
 };
 use drafthorse::{
@@ -106,6 +107,15 @@ impl Setting {
         }
     }
 
+    /// What the engine is made of: where nothing is drafted, rules that need a drafter leave the word to the expert.
+    pub(super) fn parts(&self, args: &PartArgs) -> Result<PartArgs, Failure> {
+        let mut args = args.clone();
+        if self.k == 0 && parts::acceptance_rule(&args)?.needs_calibrated_draft() {
+            (args.rule, args.lenience) = ("lossless".into(), None);
+        }
+        Ok(args)
+    }
+
     /// What its rounds cost by what was measured apart from the engine.
     pub(super) fn costs(&self, meter: &CostMeter) -> Option<RoundCosts> {
         match (self.meter, &self.source) {
@@ -121,6 +131,10 @@ pub(super) fn drafters(args: &BenchArgs) -> Result<Vec<DrafterPart>, Failure> {
     let default = match parts::default_drafter(&args.parts) {
         _ if !args.synthetic.is_empty() => Vec::new(),
         "ngram" => vec!["ngram".to_owned()],
+        model if parts::acceptance_rule(&args.parts)?.needs_calibrated_draft() => {
+            output::note("left out: ngram, which has no probabilities of its own, as the rule needs them");
+            vec![model.to_owned()]
+        }
         model => vec![model.to_owned(), "ngram".to_owned()],
     };
     let mut names = if args.drafter.is_empty() { default } else { args.drafter.clone() };

@@ -287,7 +287,10 @@ fn verdict(options: &ProofOptions, report: &Report) -> String {
     if !missed.is_empty() {
         let differ = report.places.iter().any(|place| place.total_variation > 0.01);
         let remedy = if differ {
-            format!("draw more texts with --seeds {}", options.seeds.saturating_mul(4))
+            format!(
+                "draw more texts with --seeds {}, or give more prompts, among which places are chosen where a wrong law shows",
+                options.seeds.saturating_mul(4)
+            )
         } else {
             "drafter and expert say the same, and then it is not wrong: give another drafter or other prompts"
                 .to_owned()

@@ -1,15 +1,15 @@
 //! What can be said of a sweep.
 
 use super::metric::Metric;
-use crate::cli::args::{PartArgs, SamplingArgs};
-use clap::Args;
+use crate::cli::args::{ModelArgs, PartArgs, SamplingArgs};
+use clap::{Args, builder::NonEmptyStringValueParser};
 use std::path::PathBuf;
 
 #[derive(Args)]
 pub(crate) struct SweepArgs {
     /// Folder of the results: runs.jsonl (every text), sweep.json, sweep.csv, a picture a task. A sweep that
     /// was stopped goes on where it was
-    #[arg(short = 'o', long, value_name = "DIR", conflicts_with_all = ["rule", "lenience"], help_heading = "Measuring")]
+    #[arg(short = 'o', long, value_name = "DIR", help_heading = "Measuring")]
     pub(crate) out: PathBuf,
     /// Forget what is in the folder and begin anew
     #[arg(long, help_heading = "Measuring")]
@@ -36,15 +36,25 @@ pub(crate) struct SweepArgs {
     /// Rules to measure, in a list: NAME takes all values of its dial worth measuring, NAME:DIAL=VALUE one.
     /// Besides the rules there are drafter, token-cascade and sequence-cascade. Without it, all; the
     /// expert alone is always measured
-    #[arg(long, value_name = "LIST", help_heading = "Measuring")]
+    #[arg(long, value_name = "LIST", value_parser = NonEmptyStringValueParser::new(), help_heading = "Measuring")]
     pub(crate) rules: Option<String>,
     /// What is quality, in a list; the first decides on the Pareto front, and each has its picture.
     /// Without it: last-number where all references end with a number, chrf where there are references,
     /// otherwise log-probability
     #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Measuring")]
     pub(crate) metric: Vec<Metric>,
+    /// The model whose text is wanted: a Hugging Face folder, or `demo`
+    #[arg(
+        short = 'm',
+        long,
+        visible_alias = "model",
+        value_name = "DIR",
+        default_value = "demo",
+        help_heading = "Models"
+    )]
+    pub(crate) expert: String,
     #[command(flatten)]
-    pub(crate) parts: PartArgs,
+    pub(crate) models: ModelArgs,
     /// What drafts: a Hugging Face folder, demo or ngram. Without it: the demo drafter for the demo expert,
     /// ngram for any other
     #[arg(short = 'd', long, visible_alias = "draft-model", value_name = "DRAFTER", help_heading = "Models")]
@@ -70,6 +80,14 @@ pub(crate) struct SweepArgs {
     /// Do not end at the model's end-of-text token
     #[arg(long, help_heading = "Ending")]
     pub(crate) ignore_eos: bool,
+}
+
+impl SweepArgs {
+    /// The models, with a rule that nobody asks for: points have their own.
+    pub(crate) fn parts(&self) -> PartArgs {
+        let (expert, models) = (self.expert.clone(), self.models.clone());
+        PartArgs { expert, models, rule: "lossless".into(), lenience: None }
+    }
 }
 
 fn parse_task(text: &str) -> Result<(String, PathBuf), String> {

@@ -47,6 +47,8 @@ pub(super) struct Report<'a> {
 }
 
 pub(super) const DEFINITIONS: &str = "\
+log-probability rewards laws that are sharper than the expert's own: read it beside TV, and prefer references;
+each text is timed once, so points whose times differ by less than their errors are equally fast;
 time = seconds a token / those of the expert alone on the same prompts in the same run, without reading the prompt;
 compute = parameters x rows a token / those of the expert alone; mean ± standard error over prompts (jackknife);
 tokens/pass = tokens / passes of the expert; accept = accepted / examined; reject = refused / examined;
@@ -72,11 +74,10 @@ pub(super) fn print(report: &TaskReport) -> String {
     let rows = report.points.iter().map(|s| {
         let quality = s.quality.get(&metric).copied();
         let log_probability = s.quality.get(&Metric::LogProbability).map(|estimate| estimate.mean);
-        [
+        let mut cells = vec![
             if s.on_front { "*" } else { "" }.to_owned(),
             s.point.clone(),
             with_error(quality, 3),
-            decimal(log_probability, 3),
             with_error(s.relative_time, 3),
             decimal(s.relative_compute.map(|estimate| estimate.mean), 3),
             decimal(s.tokens_per_expert_pass.map(|estimate| estimate.mean), 2),
@@ -84,21 +85,17 @@ pub(super) fn print(report: &TaskReport) -> String {
             decimal(s.rejection_rate, 3),
             decimal(s.deferral_rate, 3),
             decimal(s.mean_total_variation, 3),
-        ]
+        ];
+        if metric != Metric::LogProbability {
+            cells.insert(3, decimal(log_probability, 3));
+        }
+        cells
     });
-    let header = [
-        "",
-        "point",
-        metric.name(),
-        "log-prob.",
-        "time",
-        "compute",
-        "tokens/pass",
-        "accept",
-        "reject",
-        "defer",
-        "TV",
-    ];
+    let mut header =
+        vec!["", "point", metric.name(), "time", "compute", "tokens/pass", "accept", "reject", "defer", "TV"];
+    if metric != Metric::LogProbability {
+        header.insert(3, "log-prob.");
+    }
     let (task, prompts, of) = (&report.task, report.prompts, report.of);
     format!("task {task}, {prompts} of {of} prompts\n\n{}\n", numbers(table(header, rows), 2))
 }

@@ -38,6 +38,7 @@ pub(super) struct Summary {
     pub(super) rejection_rate: Option<f64>,
     pub(super) deferral_rate: Option<f64>,
     pub(super) mean_total_variation: Option<f64>,
+    /// Infinite (`null` in JSON) where the law can say what the expert, as sampled, cannot.
     pub(super) mean_kl_nats: Option<f64>,
     /// On the Pareto front of the first measure of quality and relative time.
     pub(super) on_front: bool,
@@ -145,7 +146,11 @@ impl<'a> Runs<'a> {
             rejection_rate: ratio(c.rejected, c.examined),
             deferral_rate: ratio(c.deferred, c.decisions),
             mean_total_variation: (c.positions > 0).then(|| c.total_variation / c.positions as f64),
-            mean_kl_nats: (c.finite > 0).then(|| c.divergence / c.finite as f64),
+            mean_kl_nats: match (c.positions, c.finite) {
+                (0, _) => None,
+                (all, finite) if finite < all => Some(f64::INFINITY),
+                (all, _) => Some(c.divergence / all as f64),
+            },
             on_front: false,
             on_compute_front: false,
             counts,

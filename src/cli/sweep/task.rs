@@ -45,7 +45,7 @@ impl Task {
 /// The tasks that were asked for.
 pub(super) fn tasks(args: &SweepArgs, expert: &Transformer) -> Result<Vec<Task>, Failure> {
     let Some(tokenizer) = expert.tokenizer() else {
-        let name = &args.parts.expert;
+        let name = &args.expert;
         return Err(Failure::new(format!("{name} has no tokenizer.json, and a sweep's prompts are text")));
     };
     let mut tasks = Vec::new();

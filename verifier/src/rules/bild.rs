@@ -14,7 +14,8 @@ use std::sync::Arc;
 /// * With fallback 1 or rollback 0 the text is the expert's, but for a drafter or an expert that is certain.
 ///
 /// Source: Kim et al., "Speculative Decoding with Big Little Decoder", 2023. There an unconfident drafter also stops
-/// drafting, which changes the speed and not the law.
+/// drafting, which changes the speed and not the law, and what is taken back becomes the expert's most probable
+/// token, as here at temperature 0.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[allow(clippy::exhaustive_structs)]
 pub struct Bild {

@@ -19,7 +19,7 @@ pub struct Block;
 pub(crate) const INFO: RuleInfo = RuleInfo {
     name: "block",
     kind: Kind::Lossless,
-    about: "the expert's distribution, by block verification: never fewer accepted tokens than lossless",
+    about: "the expert's distribution, by block verification: on average never fewer accepted tokens than lossless",
     dials: &[],
     make: |_| Arc::new(Block),
 };

@@ -10,7 +10,7 @@ use std::sync::Arc;
 /// * Law: `pi(v) = q(v) [v kept] + eta p(v)`, eta being the drafter's mass on tokens that are not kept; kept are
 ///   those with `p(v) >= (1 - lenience) max p` (raw). Exact with respect to that law.
 /// * Below 0 the text is the expert's, at 1 the drafter's. At 0 it is sharper than the expert's, which is *not*
-///   lossless. At temperature 0 this is the lenience of Leviathan et al.: a token stands that the expert finds
+///   lossless. At temperature 0 this is the lenience of Leviathan et al.: a token stands that the expert finds at least
 ///   `1 - lenience` times as probable as its best.
 ///
 /// Source: Narasimhan et al., "Faster Cascades via Speculative Decoding", 2025, equations 11 and 15.

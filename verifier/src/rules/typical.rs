@@ -25,12 +25,11 @@ pub struct Typical {
 const THRESHOLD: Dial = Dial::new("threshold", "probability above which a token always stands", 0.09)
     .within(0.0, 1.0, "0 to 1")
     .sweeping(&[0.5, 0.3, 0.25, 0.2, 0.15, 0.12, 0.09, 0.06, 0.03, 0.01, 0.001]);
-const ALPHA: Dial = Dial::new(
-    "alpha",
-    "share of exp(-entropy) above which it stands too; unless given, the threshold's root",
-    0.3,
-)
-.within(0.0, f64::MAX, "0 or more");
+const ALPHA: Dial = Dial::new("alpha", "share of exp(-entropy) above which it stands too", 0.3).within(
+    0.0,
+    f64::MAX,
+    "0 or more; unless given, the root of the threshold",
+);
 
 pub(crate) const INFO: RuleInfo = RuleInfo {
     name: "typical",
