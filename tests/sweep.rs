@@ -200,7 +200,8 @@ fn what_cannot_be_measured_is_said() {
         (&["--max-tokens", "0"], "must be at least 1"),
         (&["--task", "sums=missing.jsonl"], "cannot read missing.jsonl"),
         (&["--task", "a/b=x"], "names files too"),
-        (&["--rule", "lossless"], "cannot be used with"),
+        (&["--rule", "lossless"], "a similar argument exists: '--rules'"),
+        (&["--rules", ""], "a value is required"),
     ] {
         let message = refused(folder.path(), more);
         assert!(message.contains(words), "{more:?}: {message}");
