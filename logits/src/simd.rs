@@ -1,7 +1,10 @@
 //! Passes over whole rows, compiled for what the processor has.
 //!
-//! Sums run in [`LANES`] partial sums, always the same way, and a multiplication and an addition are never
-//! fused: the bits of a result depend neither on the processor nor on the compiler's choice of vectors.
+//! Sums run in [`LANES`] partial sums, always the same way, so that the bits of a result do not depend on how wide
+//! vectors are. Exponentials fuse multiplication and addition where the processor can; where it cannot, they may
+//! differ in the last bits.
+
+#![allow(clippy::inline_always, reason = "passes are compiled several times, each with all that is in them")]
 
 /// Partial sums of a pass.
 pub(crate) const LANES: usize = 16;
@@ -44,13 +47,83 @@ unsafe fn with_avx2<R>(pass: impl FnOnce() -> R) -> R {
     pass()
 }
 
+/// A pass that is compiled with and without fused multiplication and addition.
+trait Pass {
+    type Out;
+
+    fn run<const FUSED: bool>(self) -> Self::Out;
+}
+
+/// Runs `pass` with the widest vectors there are, fused where the processor can.
+#[inline]
+fn fused<P: Pass>(pass: P) -> P::Out {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let fma = is_x86_feature_detected!("fma");
+        if fma
+            && is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512dq")
+        {
+            // SAFETY: the processor has the features, as was just asked.
+            return unsafe { fused_avx512(pass) };
+        }
+        if fma && is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has the features, as was just asked.
+            return unsafe { fused_avx2(pass) };
+        }
+        pass.run::<false>()
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    pass.run::<{ cfg!(target_arch = "aarch64") }>()
+}
+
+/// # Safety
+///
+/// The processor must have the features; `pass` itself needs none.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vl,avx512dq,fma")]
+unsafe fn fused_avx512<P: Pass>(pass: P) -> P::Out {
+    pass.run::<true>()
+}
+
+/// # Safety
+///
+/// The processor must have the features; `pass` itself needs none.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn fused_avx2<P: Pass>(pass: P) -> P::Out {
+    pass.run::<true>()
+}
+
+/// `a b + c`.
+#[inline(always)]
+fn multiply_add<const FUSED: bool>(a: f64, b: f64, c: f64) -> f64 {
+    if FUSED { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// `exp(x)` as all passes compute it.
+pub(crate) fn exp(x: f64) -> f64 {
+    fused(Exp(x))
+}
+
+struct Exp(f64);
+
+impl Pass for Exp {
+    type Out = f64;
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) -> f64 {
+        exp_with::<FUSED>(self.0)
+    }
+}
+
 /// `exp(x)` for `x` at most 709, to within two units in the last place; 0 below -708 and for NaN.
 ///
 /// Without branches or tables, so that a loop over it becomes vectors. Source: the reduction to
 /// `2^k exp(r)` with `|r| <= ln(2) / 2` of Cody and Waite, 1980; the series of `exp` to degree 13.
 #[inline(always)]
-#[allow(clippy::inline_always, reason = "a call would keep the loop around it from becoming vectors")]
-pub(crate) fn exp(x: f64) -> f64 {
+fn exp_with<const FUSED: bool>(x: f64) -> f64 {
     // Adding this leaves the nearest whole number in the lowest bits of the sum.
     const SHIFT: f64 = 6_755_399_441_055_744.0;
     const LN2_HIGH: f64 = 0.693_147_180_369_123_8;
@@ -69,14 +142,15 @@ pub(crate) fn exp(x: f64) -> f64 {
         0.5,
         1.0,
     ];
-    let shifted = x * std::f64::consts::LOG2_E + SHIFT;
+    let shifted = multiply_add::<FUSED>(x, std::f64::consts::LOG2_E, SHIFT);
     let k = shifted - SHIFT;
-    let r = (x - k * LN2_HIGH) - k * LN2_LOW;
+    let r = multiply_add::<FUSED>(-k, LN2_LOW, multiply_add::<FUSED>(-k, LN2_HIGH, x));
     let mut sum = 1.0 / 6_227_020_800.0;
     for coefficient in SERIES {
-        sum = sum * r + coefficient;
+        sum = multiply_add::<FUSED>(sum, r, coefficient);
     }
-    let power = f64::from_bits((sum * r + 1.0).to_bits().wrapping_add(shifted.to_bits() << 52));
+    let power = multiply_add::<FUSED>(sum, r, 1.0);
+    let power = f64::from_bits(power.to_bits().wrapping_add(shifted.to_bits() << 52));
     if x >= -708.0 { power } else { 0.0 }
 }
 
@@ -127,7 +201,6 @@ pub(crate) fn max(row: &[f32]) -> f32 {
 
 /// What is raised to: `x - max`, or `(x - max) / temperature` in the precision of rows.
 #[inline(always)]
-#[allow(clippy::inline_always, reason = "part of passes that are compiled several times")]
 pub(crate) fn exponent(x: f32, max: f32, temperature: Option<f32>) -> f64 {
     match temperature {
         None => f64::from(x) - f64::from(max),
@@ -135,64 +208,92 @@ pub(crate) fn exponent(x: f32, max: f32, temperature: Option<f32>) -> f64 {
     }
 }
 
+/// `sum(exp(exponent))` of a row.
+pub(crate) fn sum_exp(row: &[f32], max: f32, temperature: Option<f32>) -> f64 {
+    fused(SumExp { row, max, temperature })
+}
+
+struct SumExp<'a> {
+    row: &'a [f32],
+    max: f32,
+    temperature: Option<f32>,
+}
+
+impl Pass for SumExp<'_> {
+    type Out = f64;
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) -> f64 {
+        let Self { row, max, temperature } = self;
+        let mut lanes = [0.0; LANES];
+        let (chunks, rest) = row.as_chunks::<LANES>();
+        for chunk in chunks {
+            for i in 0..LANES {
+                lanes[i] += exp_with::<FUSED>(exponent(chunk[i], max, temperature));
+            }
+        }
+        for (i, &x) in rest.iter().enumerate() {
+            lanes[i] += exp_with::<FUSED>(exponent(x, max, temperature));
+        }
+        total(&lanes)
+    }
+}
+
 /// [`sum_exp`], to the bit, and `sum(exponent exp(exponent))`, with 0 for what is infinitely unlikely.
 pub(crate) fn sum_exp_and_x_exp(row: &[f32], max: f32, temperature: Option<f32>) -> (f64, f64) {
-    wide(
-        #[inline(always)]
-        || {
-            let (mut sums, mut weighted) = ([0.0; LANES], [0.0; LANES]);
-            let (chunks, rest) = row.as_chunks::<LANES>();
-            for chunk in chunks {
-                for i in 0..LANES {
-                    let x = exponent(chunk[i], max, temperature);
-                    let e = exp(x);
-                    sums[i] += e;
-                    weighted[i] += if x >= -708.0 { x * e } else { 0.0 };
-                }
-            }
-            for (i, &x) in rest.iter().enumerate() {
-                let x = exponent(x, max, temperature);
-                let e = exp(x);
+    fused(SumBoth(SumExp { row, max, temperature }))
+}
+
+struct SumBoth<'a>(SumExp<'a>);
+
+impl Pass for SumBoth<'_> {
+    type Out = (f64, f64);
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) -> (f64, f64) {
+        let SumExp { row, max, temperature } = self.0;
+        let (mut sums, mut weighted) = ([0.0; LANES], [0.0; LANES]);
+        let (chunks, rest) = row.as_chunks::<LANES>();
+        for chunk in chunks {
+            for i in 0..LANES {
+                let x = exponent(chunk[i], max, temperature);
+                let e = exp_with::<FUSED>(x);
                 sums[i] += e;
                 weighted[i] += if x >= -708.0 { x * e } else { 0.0 };
             }
-            (total(&sums), total(&weighted))
-        },
-    )
-}
-
-/// `sum(exp(exponent))` of a row.
-pub(crate) fn sum_exp(row: &[f32], max: f32, temperature: Option<f32>) -> f64 {
-    wide(
-        #[inline(always)]
-        || {
-            let mut lanes = [0.0; LANES];
-            let (chunks, rest) = row.as_chunks::<LANES>();
-            for chunk in chunks {
-                for i in 0..LANES {
-                    lanes[i] += exp(exponent(chunk[i], max, temperature));
-                }
-            }
-            for (i, &x) in rest.iter().enumerate() {
-                lanes[i] += exp(exponent(x, max, temperature));
-            }
-            total(&lanes)
-        },
-    )
+        }
+        for (i, &x) in rest.iter().enumerate() {
+            let x = exponent(x, max, temperature);
+            let e = exp_with::<FUSED>(x);
+            sums[i] += e;
+            weighted[i] += if x >= -708.0 { x * e } else { 0.0 };
+        }
+        (total(&sums), total(&weighted))
+    }
 }
 
 /// Makes `out` the row `scale * exp(exponent)`.
 pub(crate) fn write_exp(row: &[f32], max: f32, temperature: Option<f32>, scale: f64, out: &mut Vec<f64>) {
     out.resize(row.len(), 0.0);
-    let out = &mut out[..];
-    wide(
-        #[inline(always)]
-        || {
-            for (out, &x) in out.iter_mut().zip(row) {
-                *out = scale * exp(exponent(x, max, temperature));
-            }
-        },
-    );
+    fused(WriteExp { of: SumExp { row, max, temperature }, scale, out });
+}
+
+struct WriteExp<'a> {
+    of: SumExp<'a>,
+    scale: f64,
+    out: &'a mut [f64],
+}
+
+impl Pass for WriteExp<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        let SumExp { row, max, temperature } = self.of;
+        for (out, &x) in self.out.iter_mut().zip(row) {
+            *out = self.scale * exp_with::<FUSED>(exponent(x, max, temperature));
+        }
+    }
 }
 
 /// Multiplies a row.
@@ -216,7 +317,6 @@ pub(crate) fn shift_and_divide(row: &mut [f32], max: f32, divisor: f32) {
 }
 
 #[inline(always)]
-#[allow(clippy::inline_always, reason = "part of passes that are compiled several times")]
 fn total(lanes: &[f64; LANES]) -> f64 {
     lanes.iter().sum()
 }
@@ -228,6 +328,12 @@ mod tests {
 
     #[test]
     fn exp_is_exact_to_two_units() {
+        for exp in [exp_with::<true>, exp_with::<false>, exp] {
+            check(exp);
+        }
+    }
+
+    fn check(exp: fn(f64) -> f64) {
         for i in -708_000..=100_000 {
             let x = f64::from(i) * 1e-3 + 1e-7;
             let (ours, theirs) = (exp(x), x.exp());
