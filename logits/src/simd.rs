@@ -9,44 +9,6 @@
 /// Partial sums of a pass.
 pub(crate) const LANES: usize = 16;
 
-/// Runs `pass`, which should be `#[inline(always)]` closures over slices, with the widest vectors there are.
-#[inline]
-pub(crate) fn wide<R>(pass: impl FnOnce() -> R) -> R {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("avx512dq")
-        {
-            // SAFETY: the processor has the features, as was just asked.
-            return unsafe { with_avx512(pass) };
-        }
-        if is_x86_feature_detected!("avx2") {
-            // SAFETY: the processor has the feature, as was just asked.
-            return unsafe { with_avx2(pass) };
-        }
-    }
-    pass()
-}
-
-/// # Safety
-///
-/// The processor must have the features; `pass` itself needs none.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512vl,avx512dq")]
-unsafe fn with_avx512<R>(pass: impl FnOnce() -> R) -> R {
-    pass()
-}
-
-/// # Safety
-///
-/// The processor must have the feature; `pass` itself needs none.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-unsafe fn with_avx2<R>(pass: impl FnOnce() -> R) -> R {
-    pass()
-}
-
 /// A pass that is compiled with and without fused multiplication and addition.
 trait Pass {
     type Out;
@@ -94,6 +56,23 @@ unsafe fn fused_avx512<P: Pass>(pass: P) -> P::Out {
 #[target_feature(enable = "avx2,fma")]
 unsafe fn fused_avx2<P: Pass>(pass: P) -> P::Out {
     pass.run::<true>()
+}
+
+/// Runs `pass`, an `#[inline(always)]` closure over slices without exponentials, with the widest vectors there are.
+#[inline]
+fn wide<R>(pass: impl FnOnce() -> R) -> R {
+    fused(Plain(pass))
+}
+
+struct Plain<F>(F);
+
+impl<R, F: FnOnce() -> R> Pass for Plain<F> {
+    type Out = R;
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) -> R {
+        (self.0)()
+    }
 }
 
 /// `a b + c`.
