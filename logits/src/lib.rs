@@ -5,6 +5,7 @@
 //! * [`Logits`]: rows of raw scores over the vocabulary, as a model returns them;
 //! * [`Sampler`]: the only place that knows the order of the [`processors`]; turns a row into [`Scores`];
 //! * [`Probs`]: one distribution over the vocabulary;
+//! * [`Sled`] and [`Dola`]: rows made of several layers of a model;
 //! * [`RowQuestion`]: what is wanted of rows that stay where they are;
 //! * [`Proposal`] and [`Verdict`]: what a drafter and a judge exchange;
 //! * [`Draws`]: every random decision, keyed by seed, round, position and purpose;
@@ -26,6 +27,7 @@ mod buffer;
 mod draws;
 mod error;
 pub mod exact;
+mod layers;
 mod logits;
 mod math;
 mod probs;
@@ -38,6 +40,7 @@ mod simd;
 
 pub use draws::{Draws, Purpose, SeededDraws};
 pub use error::LogitsError;
+pub use layers::{Dola, Evolution, LayerContrast, Sled};
 pub use logits::Logits;
 pub use math::{argmax, log_sum_exp};
 pub use probs::{ProbRow, Probs};
