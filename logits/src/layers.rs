@@ -190,8 +190,8 @@ impl Dola {
     /// If the rows differ in length.
     pub fn contrast<T: Copy + Into<f64>>(&self, last: &[T], early: &[&[T]]) -> Option<LayerContrast> {
         check_lengths(last, early);
-        let plausible = highest(last)? + self.relative_top.ln();
         let mature = LogRow::of(last)?;
+        let plausible = mature.best() + self.relative_top.ln();
         let early: Vec<LogRow<'_, T>> = early.iter().map(|layer| LogRow::of(layer)).collect::<Option<_>>()?;
         let divergence: Vec<f64> = early.iter().map(|&layer| jensen_shannon(mature, layer)).collect();
         let further = |best: Option<usize>, at: usize| match best {
@@ -200,9 +200,9 @@ impl Dola {
         };
         let layer = (0..early.len()).fold(None, further);
         let premature = |token| layer.map_or(0.0, |layer| early[layer].log_prob(token).max(self.floor));
-        let score = |(token, &logit): (usize, &T)| match logit.into() {
+        let score = |(token, &logit): (usize, &T)| match mature.of_logit(logit) {
             f64::NEG_INFINITY => f64::NEG_INFINITY,
-            x if x >= plausible => mature.log_prob(token) - premature(token),
+            p if p >= plausible => p - premature(token),
             _ => self.floor,
         };
         let scores = last.iter().enumerate().map(score).collect();

@@ -142,23 +142,61 @@ pub(crate) fn distance<T: Number>(early: T, last: T) -> f64 {
     if d.abs() < f64::INFINITY { d } else { 0.0 }
 }
 
-/// A row with what makes it log-probabilities: `row - log_sum`.
+/// A row with what makes it log-probabilities: `(row - max) - log_sum`, in this order, so that a constant added to a
+/// row costs no digits.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LogRow<'a, T> {
     pub(crate) row: &'a [T],
-    pub(crate) log_sum: f64,
+    max: f64,
+    log_sum: f64,
 }
 
 impl<'a, T: Number> LogRow<'a, T> {
     /// `None` where no law follows from the row.
     pub(crate) fn of(row: &'a [T]) -> Option<Self> {
         let max = highest(row)?;
-        Some(Self { row, log_sum: max + sum_exp(row, max).ln() })
+        Some(Self { row, max, log_sum: sum_exp(row, max).ln() })
+    }
+
+    /// Log-probability of a token with this logit.
+    #[inline(always)]
+    pub(crate) fn of_logit(&self, logit: T) -> f64 {
+        logit.into() - self.max - self.log_sum
     }
 
     /// Log-probability of a token.
     pub(crate) fn log_prob(&self, token: usize) -> f64 {
-        self.row[token].into() - self.log_sum
+        self.of_logit(self.row[token])
+    }
+
+    /// The highest log-probability.
+    pub(crate) fn best(&self) -> f64 {
+        -self.log_sum
+    }
+}
+
+/// Makes every `log` the logarithm of `exp(log) + exp(log-probability + offset)`.
+pub(crate) fn log_add_exp<T: Number>(log: &mut [f64], row: &LogRow<'_, T>, offset: f64) {
+    fused(LogAddExp { log, row, offset });
+}
+
+struct LogAddExp<'a, T> {
+    log: &'a mut [f64],
+    row: &'a LogRow<'a, T>,
+    offset: f64,
+}
+
+impl<T: Number> Pass for LogAddExp<'_, T> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        for (a, &b) in self.log.iter_mut().zip(self.row.row) {
+            let b = self.row.of_logit(b) + self.offset;
+            let (less, more) = if *a > b { (b, *a) } else { (*a, b) };
+            // Where both are infinitely small their difference is NaN, of which the exponential is 0.
+            *a = more + ln_1p::<FUSED>(exp_with::<FUSED>(less - more));
+        }
     }
 }
 
@@ -181,16 +219,16 @@ impl<T: Number> Pass for Shared<'_, T> {
     #[inline(always)]
     fn run<const FUSED: bool>(self) -> f64 {
         let mut lanes = [0.0; LANES];
-        let (log_a, log_b) = (self.a.log_sum, self.b.log_sum);
+        let (row_a, row_b) = (self.a, self.b);
         let (a, a_rest) = self.a.row.as_chunks::<LANES>();
         let (b, b_rest) = self.b.row.as_chunks::<LANES>();
         for (a, b) in a.iter().zip(b) {
             for i in 0..LANES {
-                lanes[i] += shared::<FUSED>(a[i].into() - log_a, b[i].into() - log_b);
+                lanes[i] += shared::<FUSED>(row_a.of_logit(a[i]), row_b.of_logit(b[i]));
             }
         }
         for (i, (&a, &b)) in a_rest.iter().zip(b_rest).enumerate() {
-            lanes[i] += shared::<FUSED>(a.into() - log_a, b.into() - log_b);
+            lanes[i] += shared::<FUSED>(row_a.of_logit(a), row_b.of_logit(b));
         }
         lanes.iter().sum()
     }
