@@ -1,6 +1,6 @@
 use crate::{AcceptanceRule, Needs};
 use drafthorse_logits::{
-    Draws, Origin, Proposal, Purpose, RowAnswer, RowQuestion, Sampler, Scores, TokenId, Verdict,
+    Draws, Memory, Origin, Proposal, Purpose, RowAnswer, RowQuestion, Sampler, Scores, TokenId, Verdict,
 };
 
 /// What is to be verified in a round.
@@ -11,6 +11,8 @@ pub struct Round<'a> {
     pub sequence: &'a [TokenId],
     /// How many of them are the prompt.
     pub prompt: usize,
+    /// What is remembered of them: surprises under the expert's law.
+    pub memory: Memory,
     /// What may follow.
     pub proposal: &'a Proposal,
     /// Turns logits into scores.
@@ -47,6 +49,13 @@ impl Reading {
             Form::Scores(rows) => Some(rows),
             Form::Coupling(_) | Form::Draw(_) => None,
         }
+    }
+
+    /// What is remembered after `tokens`, which this round brought to the text.
+    pub fn remember(&self, round: &Round<'_>, tokens: impl Iterator<Item = TokenId>) -> Memory {
+        let rows = self.rows().unwrap_or_default();
+        let after = |memory, (scores, token)| round.sampler.remember(memory, scores, token);
+        rows.iter().zip(tokens).fold(round.memory, after)
     }
 
     /// Decides the round it is a reading of, by the rule it was read for.

@@ -82,9 +82,15 @@ impl Verifier {
     pub fn scores(&mut self, round: &Round<'_>) -> Result<Vec<Scores>, ModelError> {
         let tokens = tokens(round);
         let logits = self.model.logits(&tokens, round.proposal.tokens.len() + 1)?;
+        let mut memory = round.memory;
         let score = |(row, logits)| {
-            let context = Context::new(&tokens[..round.sequence.len() + row], round.prompt);
-            round.sampler.scores(&context, logits).map_err(ModelError::from)
+            let end = round.sequence.len() + row;
+            let context = Context::new(&tokens[..end], round.prompt).remembering(memory);
+            let scores = round.sampler.scores(&context, logits)?;
+            if let Some(drafted) = tokens.get(end) {
+                memory = round.sampler.remember(memory, &scores, *drafted);
+            }
+            Ok(scores)
         };
         logits.iter().enumerate().map(score).collect()
     }
