@@ -9,6 +9,7 @@
 //! * [`Sled`] and [`Dola`]: rows made of several layers of a model;
 //! * [`RowQuestion`]: what is wanted of rows that stay where they are;
 //! * [`Proposal`] and [`Verdict`]: what a drafter and a judge exchange;
+//! * [`calibration`]: how often a confidence is right;
 //! * [`Draws`]: every random decision, keyed by seed, round, position and purpose;
 //! * [`exact`]: runs a procedure over *all* its random outcomes and weighs each, for tests of laws.
 //!
@@ -25,6 +26,7 @@
 //! ```
 
 mod buffer;
+pub mod calibration;
 mod draws;
 mod ensemble;
 mod error;
