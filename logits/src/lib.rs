@@ -11,6 +11,7 @@
 //! * [`Proposal`] and [`Verdict`]: what a drafter and a judge exchange;
 //! * [`calibration`]: how often a confidence is right;
 //! * [`Draws`]: every random decision, keyed by seed, round, position and purpose;
+//! * [`drift`]: whether a model says what it used to;
 //! * [`exact`]: runs a procedure over *all* its random outcomes and weighs each, for tests of laws.
 //!
 //! # Example
@@ -28,6 +29,7 @@
 mod buffer;
 pub mod calibration;
 mod draws;
+pub mod drift;
 mod ensemble;
 mod error;
 pub mod exact;
