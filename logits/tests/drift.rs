@@ -21,7 +21,9 @@ fn stream(count: usize, temperature: f32, seed: u64) -> Vec<Certainty> {
 
 fn watch(reference: &Reference, stream: &[Certainty]) -> Drift {
     let mut drift = Drift::new(reference.clone());
-    stream.iter().for_each(|&position| drift.observe(position));
+    for &position in stream {
+        drift.observe(position);
+    }
     drift
 }
 
