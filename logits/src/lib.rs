@@ -9,7 +9,9 @@
 //! * [`Sled`] and [`Dola`]: rows made of several layers of a model;
 //! * [`RowQuestion`]: what is wanted of rows that stay where they are;
 //! * [`Proposal`] and [`Verdict`]: what a drafter and a judge exchange;
+//! * [`calibration`]: how often a confidence is right;
 //! * [`Draws`]: every random decision, keyed by seed, round, position and purpose;
+//! * [`drift`]: whether a model says what it used to;
 //! * [`exact`]: runs a procedure over *all* its random outcomes and weighs each, for tests of laws.
 //!
 //! # Example
@@ -25,8 +27,10 @@
 //! ```
 
 mod buffer;
+pub mod calibration;
 mod candidates;
 mod draws;
+pub mod drift;
 mod ensemble;
 mod error;
 pub mod exact;
