@@ -6,6 +6,7 @@
 //! * [`Sampler`]: the only place that knows the order of the [`processors`]; turns a row into [`Scores`];
 //! * [`Probs`]: one distribution over the vocabulary;
 //! * [`RowQuestion`]: what is wanted of rows that stay where they are;
+//! * [`Constraint`] and [`Matcher`]: what a text may say, along its tokens;
 //! * [`Proposal`] and [`Verdict`]: what a drafter and a judge exchange;
 //! * [`Draws`]: every random decision, keyed by seed, round, position and purpose;
 //! * [`exact`]: runs a procedure over *all* its random outcomes and weighs each, for tests of laws.
@@ -23,6 +24,7 @@
 //! ```
 
 mod buffer;
+mod constraint;
 mod draws;
 mod error;
 pub mod exact;
@@ -35,7 +37,9 @@ mod round;
 mod sampler;
 mod scores;
 mod simd;
+mod token_set;
 
+pub use constraint::{Constraint, ConstraintError, Matcher};
 pub use draws::{Draws, Purpose, SeededDraws};
 pub use error::LogitsError;
 pub use logits::Logits;
@@ -46,6 +50,7 @@ pub use question::{RowAnswer, RowQuestion};
 pub use round::{Origin, Proposal, ProposalError, Verdict};
 pub use sampler::{Sampler, SamplingOptions};
 pub use scores::Scores;
+pub use token_set::TokenSet;
 
 /// The number of a token in the vocabulary, from 0.
 pub type TokenId = u32;

@@ -24,6 +24,7 @@ mod error;
 mod language_model;
 mod table;
 mod text;
+mod token_bytes;
 mod vocabulary;
 
 #[cfg(feature = "transformer")]
@@ -40,6 +41,7 @@ pub use error::ModelError;
 pub use language_model::{KvCache, LanguageModel, Segment};
 pub use table::TableModel;
 pub use text::{Detokenizer, TextDecoder};
+pub use token_bytes::{AddedToken, ByteCoding, TokenBytes, token_bytes};
 pub use vocabulary::{Difference, Vocabulary};
 
 #[cfg(feature = "transformer")]
