@@ -53,7 +53,8 @@ pub(crate) fn plain(message: &str) -> String {
     let message = &message[..end.unwrap_or(message.len())];
     // The line in question is quoted with its number, and a mark below it.
     let quoted = |line: &&str| line.contains(" | ") && line.starts_with(|c: char| c.is_ascii_digit());
-    let lines = message.lines().map(str::trim).filter(|line| !quoted(line) && !line.trim_matches('^').is_empty());
+    let lines =
+        message.lines().map(str::trim).filter(|line| !quoted(line) && !line.trim_matches('^').is_empty());
     let lines: Vec<_> = lines.collect();
     lines.join(" ").trim_end_matches('.').to_owned()
 }

@@ -1,5 +1,5 @@
 use crate::{DraftRequest, Drafter};
-use drafthorse_logits::{Context, Draws, Proposal, Purpose, Scores, TokenId};
+use drafthorse_logits::{Context, Draws, LogitsError, Proposal, Purpose, Scores, TokenId};
 use drafthorse_model::{CachedModel, LanguageModel, ModelError, SequenceModel, Vocabulary};
 use std::sync::Arc;
 
@@ -33,14 +33,22 @@ impl ModelDrafter {
         self
     }
 
-    /// The model's scores after `sequence`, over the expert's vocabulary.
-    fn score(&mut self, sequence: &[TokenId], request: &DraftRequest<'_>) -> Result<Scores, ModelError> {
+    /// The model's scores after `sequence`, over the expert's vocabulary; `None` where the sampler leaves nothing of
+    /// what it says.
+    fn score(
+        &mut self,
+        sequence: &[TokenId],
+        request: &DraftRequest<'_>,
+    ) -> Result<Option<Scores>, ModelError> {
         let logits = self.model.logits(sequence, 1)?;
         let mut row = logits.row(0).to_vec();
         // Where the vocabularies are padded to different lengths: ids that the expert lacks cannot be
         // proposed, ids that only the expert has never are.
         row.resize(request.vocab, f32::NEG_INFINITY);
-        Ok(request.sampler.scores(&Context::new(sequence, request.prompt), &row)?)
+        match request.sampler.scores(&Context::new(sequence, request.prompt), &row) {
+            Err(LogitsError::NothingLeft { .. }) if row.iter().any(|logit| logit.is_finite()) => Ok(None),
+            scores => Ok(scores.map(Some)?),
+        }
     }
 
     /// The proposal where the most probable tokens are all that matters, so that no row need be read; `None`
@@ -117,14 +125,14 @@ impl Drafter for ModelDrafter {
             if sequence.len() > context {
                 return Ok(proposal);
             }
-            let scores = self.score(&sequence, request)?;
+            let Some(scores) = self.score(&sequence, request)? else { return Ok(proposal) };
             let token = draws.pick(sequence.len(), Purpose::Draft, scores.probs());
             proposal.tokens.push(token);
             proposal.scores.push(scores);
             sequence.push(token);
         }
         if request.score_after && sequence.len() <= context {
-            proposal.scores.push(self.score(&sequence, request)?);
+            proposal.scores.extend(self.score(&sequence, request)?);
         }
         Ok(proposal)
     }

@@ -1,8 +1,10 @@
 //! What a constraint does along a session: it masks rows, forces drafts and ends the text.
 
+use crate::{Error, ErrorKind, Provenance, Session, SessionOptions};
 use drafthorse_logits::{
-    Constraint, ConstraintError, Context, LogitsProcessor, Matcher, Proposal, Sampler, Scores, TokenId,
+    ConstraintError, Context, LogitsProcessor, Matcher, Proposal, Sampler, Scores, TokenId,
 };
+use drafthorse_model::ModelError;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The matcher of a session, shared with the samplers of its drafter and its expert.
@@ -17,19 +19,17 @@ struct State {
     failure: Option<ConstraintError>,
 }
 
-/// How far a round's tokens go under the constraint.
-pub(crate) struct Extent {
-    /// How many of the tokens it allows.
-    pub(crate) tokens: usize,
-    /// Whether nothing may follow them.
-    pub(crate) ended: bool,
-}
-
 impl Constrained {
-    /// For a text that ends with one of `ends`.
-    pub(crate) fn start(constraint: &dyn Constraint, ends: &[TokenId]) -> Result<Self, ConstraintError> {
-        let state = State { matcher: constraint.start(ends)?, written: 0, failure: None };
-        Ok(Self(Arc::new(Mutex::new(state))))
+    /// What the options constrain, if they do.
+    pub(crate) fn of(options: &SessionOptions) -> Result<Option<Self>, Error> {
+        let Some(constraint) = &options.constraint else { return Ok(None) };
+        let mut matcher = constraint.start(&options.stop_tokens)?;
+        if matcher.allowed(&[])?.is_empty() {
+            let message = "the constraint allows the empty text alone, which needs no model";
+            return Err(Error::new(ErrorKind::Option, message));
+        }
+        let state = State { matcher, written: 0, failure: None };
+        Ok(Some(Self(Arc::new(Mutex::new(state)))))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -93,31 +93,44 @@ impl Constrained {
         }
     }
 
-    /// How far `tokens` go after the text.
-    ///
-    /// # Errors
-    ///
-    /// The first of them is not allowed, which is nobody's right.
-    pub(crate) fn extent(
-        &self,
-        generated: &[TokenId],
-        tokens: impl Iterator<Item = TokenId>,
-    ) -> Result<Extent, ConstraintError> {
+    /// How many of `tokens` may follow `generated` one after the other, and whether nothing may follow those.
+    fn extent(&self, generated: &[TokenId], tokens: &[(TokenId, Provenance)]) -> (usize, bool) {
         let mut text = generated.to_vec();
         let mut state = self.state();
-        for token in tokens {
+        let allowed = tokens.iter().take_while(|(token, _)| {
             let allowed = state.matcher.allowed(&text);
-            if !allowed.is_ok_and(|allowed| allowed.contains(token)) {
-                break;
-            }
-            text.push(token);
+            text.push(*token);
+            allowed.is_ok_and(|allowed| allowed.contains(*token))
+        });
+        let allowed = allowed.count();
+        text.truncate(generated.len() + allowed);
+        (allowed, state.matcher.allowed(&text).is_ok_and(|allowed| allowed.is_empty()))
+    }
+}
+
+impl Session<'_> {
+    /// Cuts a round's tokens behind the last that the constraint allows; true where nothing may follow them.
+    ///
+    /// Behind a dead end rows are not restricted, so what was drawn from them is cut here, and the next round meets the
+    /// dead end at its beginning.
+    pub(crate) fn keep_allowed(&self, tokens: &mut Vec<(TokenId, Provenance)>) -> Result<bool, Error> {
+        let Some(constrained) = &self.constrained else { return Ok(false) };
+        let (allowed, ended) = constrained.extent(self.generated(), tokens);
+        tokens.truncate(allowed);
+        if allowed > 0 {
+            return Ok(ended);
         }
-        let (position, tokens) = (generated.len(), text.len() - generated.len());
-        if tokens == 0 {
-            return Err(ConstraintError::Failed { position, message: "a token came that it excludes".into() });
-        }
-        let ended = state.matcher.allowed(&text).is_ok_and(|allowed| allowed.is_empty());
-        Ok(Extent { tokens, ended })
+        let (rule, drafter) = (self.rule.name(), self.engine.drafter.name());
+        let message = format!(
+            "rule `{rule}` let a token stand that the constraint excludes; drafter `{drafter}` must draw from the scores of `DraftRequest::sampler`"
+        );
+        Err(Error::new(ErrorKind::Constraint, message))
+    }
+
+    /// Why the expert's rows could not be used.
+    pub(crate) fn expert_error(&self, error: ModelError) -> Error {
+        let failure = self.constrained.as_ref().and_then(Constrained::failure);
+        failure.map_or_else(|| Error::expert(error), Error::from)
     }
 }
 
