@@ -12,7 +12,7 @@ use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-const SCHEMAS: u64 = 500;
+const SCHEMAS: u64 = 2000;
 
 type Matches = fn(&str) -> bool;
 
@@ -90,7 +90,7 @@ fn satisfies(value: &Value, schema: &Value) -> bool {
         && schema["type"].as_str().is_none_or(|kind| match kind {
             "boolean" => value.is_boolean(),
             "null" => value.is_null(),
-            "integer" => value.as_i64().is_some_and(|value| within(value, schema)),
+            "integer" => integer(value).is_some_and(|value| within(value, schema)),
             "string" => value.as_str().is_some_and(|value| string_satisfies(value, schema)),
             "array" => value.as_array().is_some_and(|items| {
                 let bound = |name: &str| schema[name].as_u64().unwrap() as usize;
@@ -105,6 +105,11 @@ fn satisfies(value: &Value, schema: &Value) -> bool {
                     })
             }),
         })
+}
+
+/// -0 is 0, although not for the parser.
+fn integer(value: &Value) -> Option<i64> {
+    value.as_i64().or_else(|| value.as_f64().filter(|x| *x == 0.0).map(|_| 0))
 }
 
 fn within(value: i64, schema: &Value) -> bool {
