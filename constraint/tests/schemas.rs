@@ -50,14 +50,15 @@ impl Generator {
     }
 
     fn integer(&mut self) -> Value {
-        let low = self.below(200) as i64 - 100;
-        match self.below(3) {
-            0 => json!({ "type": "integer", "minimum": low, "maximum": low + self.below(150) as i64 }),
+        let mut below = |n| self.0.random_range(0..n);
+        let low: i64 = below(200) - 100;
+        match below(3) {
+            0 => json!({ "type": "integer", "minimum": low, "maximum": low + below(150) }),
             1 => {
-                json!({ "type": "integer", "exclusiveMinimum": low, "maximum": low + 1 + self.below(9) as i64 })
+                json!({ "type": "integer", "exclusiveMinimum": low, "maximum": low + 1 + below(9) })
             }
             _ => {
-                json!({ "type": "integer", "minimum": low, "exclusiveMaximum": low + 1 + self.below(2000) as i64 })
+                json!({ "type": "integer", "minimum": low, "exclusiveMaximum": low + 1 + below(2000) })
             }
         }
     }

@@ -46,20 +46,20 @@ pub(crate) fn engine(tokens: &[String]) -> Engine {
     builder.draft_length(3).build().expect("models of one vocabulary")
 }
 
-pub(crate) struct Text {
+pub(crate) struct Written {
     pub(crate) text: String,
     pub(crate) finish: Option<Finish>,
     pub(crate) stats: Stats,
 }
 
-impl Text {
+impl Written {
     /// Whether the text ended by itself.
     pub(crate) fn is_whole(&self) -> bool {
         matches!(self.finish, Some(Finish::Grammar | Finish::StopToken(_)))
     }
 }
 
-pub(crate) fn write(engine: &mut Engine, tokens: &[String], options: &SessionOptions) -> Text {
+pub(crate) fn write(engine: &mut Engine, tokens: &[String], options: &SessionOptions) -> Written {
     let mut session = engine.session(&[0], options).expect("a session");
     let mut finish = None;
     for step in &mut session {
@@ -67,5 +67,5 @@ pub(crate) fn write(engine: &mut Engine, tokens: &[String], options: &SessionOpt
     }
     let written = session.generated().iter().filter(|&&token| token != end(tokens));
     let text = written.map(|&token| tokens[token as usize].as_str()).collect();
-    Text { text, finish, stats: session.stats().clone() }
+    Written { text, finish, stats: session.stats().clone() }
 }
