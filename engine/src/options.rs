@@ -1,4 +1,4 @@
-use drafthorse_logits::{LogProbsOptions, LogitsProcessor, SamplingOptions, TokenId};
+use drafthorse_logits::{Constraint, LogProbsOptions, LogitsProcessor, SamplingOptions, TokenId};
 use drafthorse_verifier::{AcceptanceRule, Guide};
 use std::sync::Arc;
 
@@ -33,6 +33,10 @@ pub struct SessionOptions {
     /// Another prompt that the expert is pushed away from: classifier-free guidance. It costs a second pass of the
     /// expert a round, and a second cache.
     pub guide: Option<Guide>,
+    /// What the text must follow, with drafts as without: a grammar, for example. The text ends where it is complete and
+    /// nothing may follow ([`Finish::Grammar`](crate::Finish::Grammar)). Stop tokens are allowed exactly where it may
+    /// end. Stop strings, `max_tokens` and the end of the context cut it wherever they come.
+    pub constraint: Option<Arc<dyn Constraint>>,
 }
 
 impl Default for SessionOptions {
@@ -49,6 +53,7 @@ impl Default for SessionOptions {
             measure_price: true,
             log_probs: None,
             guide: None,
+            constraint: None,
         }
     }
 }
@@ -67,6 +72,7 @@ impl std::fmt::Debug for SessionOptions {
             .field("measure_price", &self.measure_price)
             .field("log_probs", &self.log_probs)
             .field("guide", &self.guide)
+            .field("constraint", &self.constraint.is_some())
             .finish()
     }
 }
