@@ -51,7 +51,7 @@ impl Emitter {
                 }
             };
             emitted.text += &text;
-            emitted.tokens.push(StepToken { id, provenance, text });
+            emitted.tokens.push(StepToken { id, provenance, text, log_probs: None });
             if finish.is_some() {
                 emitted.finish = finish;
                 break;

@@ -3,8 +3,8 @@ use crate::{
     emit::Emitter, raced::Raced,
 };
 use drafthorse_drafter::DraftRequest;
-use drafthorse_logits::{Draws, Origin, Proposal, Sampler, TokenId, Verdict};
-use drafthorse_verifier::{AcceptanceRule, Needs, Round};
+use drafthorse_logits::{Draws, LogProbsOptions, Origin, Proposal, Sampler, TokenId, Verdict};
+use drafthorse_verifier::{AcceptanceRule, Guide, Needs, Round};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -20,6 +20,8 @@ pub struct Session<'a> {
     draws: Box<dyn Draws + 'a>,
     draft_length: usize,
     measure_price: bool,
+    log_probs: Option<LogProbsOptions>,
+    guide: Option<Guide>,
     sequence: Vec<TokenId>,
     prompt: usize,
     emitter: Emitter,
@@ -56,7 +58,12 @@ impl<'a> Session<'a> {
         check_rule(&*engine.drafter, &*rule)?;
         check_prompt(prompt, engine)?;
         check_ending(options, engine)?;
-        let room = engine.verifier.context_len() - prompt.len();
+        let mut longest = prompt.len();
+        if let Some(guide) = &options.guide {
+            check_tokens("negative prompt", &guide.negative, engine)?;
+            longest = longest.max(guide.negative.len());
+        }
+        let room = engine.verifier.context_len() - longest;
         let (left, limit) = if options.max_tokens <= room {
             (options.max_tokens, Finish::MaxTokens)
         } else {
@@ -68,6 +75,8 @@ impl<'a> Session<'a> {
             emitter: Emitter::new(decoder, strings, tokens, left, limit),
             draft_length: options.draft_length.unwrap_or(engine.draft_length),
             measure_price: options.measure_price,
+            log_probs: options.log_probs,
+            guide: options.guide.clone(),
             engine,
             rule,
             sampler,
@@ -105,6 +114,11 @@ impl<'a> Session<'a> {
                 drafter.prepare(ahead).map_err(|error| Error::drafter(drafter.name(), error))?;
             }
         }
+        if let Some((_, ahead)) = self.guide.as_ref().and_then(|guide| guide.negative.split_last())
+            && !ahead.is_empty()
+        {
+            self.engine.verifier.prepare_guide(ahead).map_err(Error::expert)?;
+        }
         self.stats.prompt_time = start.elapsed();
         Ok(())
     }
@@ -120,6 +134,8 @@ impl<'a> Session<'a> {
             prompt: self.prompt,
             proposal: &proposal,
             sampler: &self.sampler,
+            keep_logits: self.log_probs.is_some(),
+            guide: self.guide.as_ref(),
         };
         let reading = self.engine.verifier.read(&round, &*self.rule, &*self.draws).map_err(Error::expert)?;
         let verify_time = before_verify.elapsed();
@@ -129,7 +145,12 @@ impl<'a> Session<'a> {
             self.engine.drafter.observe(&verdict);
         }
         let deferrals = reading.deferrals(&round, &*self.rule, &verdict);
-        let emitted = self.emitter.emit(&tokens(&proposal, verdict, &deferrals));
+        let mut emitted = self.emitter.emit(&tokens(&proposal, verdict, &deferrals));
+        if let Some(options) = self.log_probs {
+            for (index, token) in emitted.tokens.iter_mut().enumerate() {
+                token.log_probs = reading.log_probs(index, token.id, options);
+            }
+        }
         let mut step = Step {
             tokens: emitted.tokens,
             text: emitted.text,
@@ -236,21 +257,25 @@ fn tokens(proposal: &Proposal, verdict: Verdict, deferrals: &[Option<bool>]) -> 
 }
 
 fn check_prompt(prompt: &[TokenId], engine: &Engine) -> Result<(), Error> {
+    check_tokens("prompt", prompt, engine)
+}
+
+fn check_tokens(what: &str, prompt: &[TokenId], engine: &Engine) -> Result<(), Error> {
     let fail = |message: String| Err(Error::new(ErrorKind::Prompt, message));
     let (vocab, context) = (engine.verifier.vocab_size(), engine.verifier.context_len());
     if prompt.is_empty() {
-        return fail("the prompt is empty; a model needs at least one token to begin with".into());
+        return fail(format!("the {what} is empty; a model needs at least one token to begin with"));
     }
     if prompt.len() >= context {
         let length = prompt.len();
         return fail(format!(
-            "a prompt of {length} tokens leaves no room in the expert's context of {context}; shorten it to {} or fewer",
+            "a {what} of {length} tokens leaves no room in the expert's context of {context}; shorten it to {} or fewer",
             context - 1
         ));
     }
     match prompt.iter().find(|&&token| token as usize >= vocab) {
         Some(token) => fail(format!(
-            "token {token} of the prompt is outside the vocabulary of {vocab} tokens; is it from another tokenizer?"
+            "token {token} of the {what} is outside the vocabulary of {vocab} tokens; is it from another tokenizer?"
         )),
         None => Ok(()),
     }

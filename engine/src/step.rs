@@ -1,4 +1,4 @@
-use drafthorse_logits::TokenId;
+use drafthorse_logits::{LogProbs, TokenId};
 use drafthorse_verifier::Price;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub enum Provenance {
 }
 
 /// A token of the text.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct StepToken {
     /// The token.
@@ -27,6 +27,8 @@ pub struct StepToken {
     /// The text that became complete with it: often its own; empty while a character or a possible stop
     /// string is unfinished.
     pub text: String,
+    /// Log-probabilities under the expert at its position, where they are wanted.
+    pub log_probs: Option<LogProbs>,
 }
 
 /// Why a text ended.

@@ -38,4 +38,14 @@ pub enum LogitsError {
         /// Size of the vocabulary.
         vocab: usize,
     },
+    /// A law made of several models' laws is for another number of models.
+    #[error(
+        "{models} models, but their combination is for {wanted}; give each model one weight, a contrast two models"
+    )]
+    Models {
+        /// How many models there are.
+        models: usize,
+        /// How many there have to be.
+        wanted: usize,
+    },
 }

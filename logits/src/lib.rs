@@ -5,6 +5,8 @@
 //! * [`Logits`]: rows of raw scores over the vocabulary, as a model returns them;
 //! * [`Sampler`]: the only place that knows the order of the [`processors`]; turns a row into [`Scores`];
 //! * [`Probs`]: one distribution over the vocabulary;
+//! * [`Combine`] and [`Guidance`]: rows made of several models' rows;
+//! * [`Sled`] and [`Dola`]: rows made of several layers of a model;
 //! * [`RowQuestion`]: what is wanted of rows that stay where they are;
 //! * [`Proposal`] and [`Verdict`]: what a drafter and a judge exchange;
 //! * [`Draws`]: every random decision, keyed by seed, round, position and purpose;
@@ -24,8 +26,11 @@
 
 mod buffer;
 mod draws;
+mod ensemble;
 mod error;
 pub mod exact;
+mod layers;
+mod log_probs;
 mod logits;
 mod math;
 mod probs;
@@ -37,7 +42,10 @@ mod scores;
 mod simd;
 
 pub use draws::{Draws, Purpose, SeededDraws};
+pub use ensemble::{Combine, Guidance, Weights, log_softmax};
 pub use error::LogitsError;
+pub use layers::{Dola, Evolution, LayerContrast, Sled};
+pub use log_probs::{LogProbs, LogProbsOf, LogProbsOptions};
 pub use logits::Logits;
 pub use math::{argmax, log_sum_exp};
 pub use probs::{ProbRow, Probs};

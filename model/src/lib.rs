@@ -20,8 +20,11 @@
 //! ```
 
 mod cached;
+mod ensemble;
 mod error;
 mod language_model;
+mod law;
+mod layered;
 mod table;
 mod text;
 mod vocabulary;
@@ -36,8 +39,11 @@ mod tokenizer;
 mod transformer;
 
 pub use cached::{CachedModel, SequenceModel};
+pub use ensemble::{Ensemble, EnsembleCache};
 pub use error::ModelError;
 pub use language_model::{KvCache, LanguageModel, Segment};
+pub use law::{EarlyLayers, LawSpec, LayerLaw, LayeredLaw};
+pub use layered::{LayerLogits, LayerStates, LayeredModel};
 pub use table::TableModel;
 pub use text::{Detokenizer, TextDecoder};
 pub use vocabulary::{Difference, Vocabulary};

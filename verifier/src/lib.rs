@@ -37,7 +37,7 @@ pub use couple::couple;
 pub use judge::judge;
 pub use keep::{KeepRule, Kept};
 pub use price::Price;
-pub use round::{Reading, Round};
+pub use round::{Guide, Reading, Round};
 pub use rule::{AcceptanceRule, Kind, Needs};
 pub use rules::{
     bild::Bild, block::Block, chow::CascadeChow, chow_log::CascadeChowLog, contrastive::Contrastive,
