@@ -192,7 +192,15 @@ pub fn classify(
         let log_probs = texts.score(model, text)?;
         let (log_prob, tokens) = (log_probs.iter().sum(), text[texts.border..].to_vec());
         let (label, premise_log_prob) = (label.clone(), None);
-        labels.push(Label { label, tokens, log_probs, log_prob, premise_log_prob, score: 0.0, probability: 0.0 });
+        labels.push(Label {
+            label,
+            tokens,
+            log_probs,
+            log_prob,
+            premise_log_prob,
+            score: 0.0,
+            probability: 0.0,
+        });
     }
     if question.normalize == Normalize::Pmi {
         let texts = after(true)?;
@@ -409,7 +417,10 @@ mod tests {
         );
         assert!(refused(&labels(&["a", ""]), "c", sum).contains("label 2 of 2 is empty"));
         assert!(refused(&labels(&["a", "b", "a"]), "c", sum).contains("label `a` is given more than once"));
-        assert!(refused(&labels(&["d", "b"]), "a", sum).contains("before label `d`: a model needs at least one; give a longer prompt"));
+        assert!(
+            refused(&labels(&["d", "b"]), "a", sum)
+                .contains("before label `d`: a model needs at least one; give a longer prompt")
+        );
         assert!(refused(&labels(&["d", "b"]), "c", Normalize::Pmi).contains("give a premise"));
     }
 }

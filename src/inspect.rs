@@ -36,8 +36,8 @@ pub use layers::{LayerSource, WithLayers};
 pub use look::{Look, Sides, Text, look};
 pub use page::page;
 pub use record::{
-    Belief, Candidate, Facts, Generation, Histogram, Inspection, Laws, LensCell, Mean, Origin, Pair, Position,
-    Round, Summary,
+    Belief, Candidate, Facts, Generation, Histogram, Inspection, Laws, LensCell, Mean, Origin, Pair,
+    Position, Round, Summary,
 };
 pub use reliability::{Bin, Outcome, Reliability};
 pub use text::{Names, pieces};

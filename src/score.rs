@@ -203,7 +203,10 @@ mod tests {
         assert_eq!(windows.over(8).collect::<Vec<_>>(), [(0, 1, 5), (2, 5, 7), (4, 7, 8)]);
         for (context, stride) in [(4, 0), (4, 5), (0, 0)] {
             let error = Windows::new(context, stride).expect_err("out of range").to_string();
-            assert!(error.contains(&format!("windows of {context} tokens with a stride of {stride}")), "{error}");
+            assert!(
+                error.contains(&format!("windows of {context} tokens with a stride of {stride}")),
+                "{error}"
+            );
         }
     }
 

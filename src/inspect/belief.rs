@@ -24,9 +24,8 @@ pub(super) fn belief(scores: &Scores, row: &[f32], token: TokenId, look: &Look, 
 
 /// The most probable tokens, best first, the lower id among equals.
 fn candidates(probs: &[f64], count: usize, name: &Name<'_>) -> Vec<Candidate> {
-    let better = |a: &TokenId, b: &TokenId| {
-        probs[*b as usize].total_cmp(&probs[*a as usize]).then_with(|| a.cmp(b))
-    };
+    let better =
+        |a: &TokenId, b: &TokenId| probs[*b as usize].total_cmp(&probs[*a as usize]).then_with(|| a.cmp(b));
     let mut ids: Vec<TokenId> = (0..probs.len() as TokenId).collect();
     if count < ids.len() {
         ids.select_nth_unstable_by(count, better);

@@ -85,7 +85,8 @@ impl<M: LayeredModel> LayerSource for WithLayers<M> {
     }
 
     fn read(&mut self, sequence: &[TokenId], rows: usize) -> Result<LayerLogits, ModelError> {
-        let ahead = sequence.len().checked_sub(rows).ok_or(ModelError::Rows { rows, tokens: sequence.len() })?;
+        let ahead =
+            sequence.len().checked_sub(rows).ok_or(ModelError::Rows { rows, tokens: sequence.len() })?;
         self.read_ahead(sequence, ahead)?;
         let tokens = &sequence[ahead..];
         let mut segment = [Segment { tokens, rows, cache: &mut self.cache }];

@@ -1,13 +1,13 @@
 //! Reads a text again, and collects what is said.
 
 use super::{
-    LayerSource, Laws, LensCell, Origin, Pair, Position,
+    Laws, LayerSource, LensCell, Origin, Pair, Position,
     belief::{Name, belief, lens_cell},
 };
 use crate::rows::rows_at_a_time;
 use drafthorse_logits::{Context, Logits, Probs, Sampler, SamplingOptions, Scores, TokenId};
 use drafthorse_model::{LayerLogits, ModelError, SequenceModel};
-use drafthorse_verifier::AcceptanceRule;
+use drafthorse_verifier::{AcceptanceRule, Needs};
 
 /// How much is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +92,8 @@ pub fn look(
 ) -> Result<Vec<Position>, ModelError> {
     let tokens = text.tokens;
     let shown = tokens.len().saturating_sub(look.last);
-    let mut positions: Vec<_> = (shown..tokens.len().min(1)).map(|first| text.position(first, name)).collect();
+    let mut positions: Vec<_> =
+        (shown..tokens.len().min(1)).map(|first| text.position(first, name)).collect();
     if tokens.is_empty() {
         return Err(ModelError::EmptySequence);
     }
@@ -182,9 +183,14 @@ fn raw(scores: &Scores) -> Scores {
 
 fn laws(rule: &dyn AcceptanceRule, token: TokenId, draft: &Scores, expert: &Scores) -> Laws {
     let distance = |a: &Probs, b: &Probs| a.total_variation(b).clamp(0.0, 1.0);
+    let same_draw = |draft: &Probs, expert: &Probs| draft.sum_with(expert, |q, p| q * p);
     Laws {
         acceptance: (draft.prob(token) > 0.0).then(|| rule.acceptance(token, draft, expert)),
-        expected_acceptance: 1.0 - distance(&rule.target(draft, expert), draft.probs()),
+        expected_acceptance: if rule.needs() == Needs::Draw && !rule.shares_noise() {
+            same_draw(draft.probs(), expert.probs())
+        } else {
+            1.0 - distance(&rule.target(draft, expert), draft.probs())
+        },
         total_variation: distance(expert.probs(), draft.probs()),
     }
 }

@@ -59,7 +59,9 @@ mod tests {
             notes: vec![note],
         };
         let page = page(&inspection).expect("JSON");
-        assert!(!page.contains("</script><b>") && page.contains(r"\u003c/script\u003e\u003cb\u003e\u0026\u2028"));
+        assert!(
+            !page.contains("</script><b>") && page.contains(r"\u003c/script\u003e\u003cb\u003e\u0026\u2028")
+        );
         assert_eq!(page.matches("</script>").count(), 2, "the data and the program");
         let at = page.find(r#"id="data">"#).expect("the data") + r#"id="data">"#.len();
         let json = page[at..].split("</script>").next().expect("it ends");

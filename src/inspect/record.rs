@@ -182,7 +182,7 @@ pub struct Laws {
     /// never says it.
     pub acceptance: Option<f64>,
     /// The probability with which a drafted token stands here: 1 less the total variation between the rule's law and
-    /// the drafter's.
+    /// the drafter's; the probability that both draw the same where that is what the rule asks for.
     pub expected_acceptance: f64,
     /// Total variation between expert and drafter, from 0 to 1.
     pub total_variation: f64,
