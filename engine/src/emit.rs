@@ -41,8 +41,17 @@ impl Emitter {
 
     /// Takes the tokens of a round, up to the first stop token, stop string, limit, or error.
     pub(crate) fn emit(&mut self, round: &[(TokenId, Provenance)]) -> Emitted {
+        self.emit_until(round, None)
+    }
+
+    /// The same, and at most up to the token with which the text is given up, if one is, with the confidence there.
+    pub(crate) fn emit_until(
+        &mut self,
+        round: &[(TokenId, Provenance)],
+        give_up: Option<(usize, f64)>,
+    ) -> Emitted {
         let mut emitted = Emitted { tokens: Vec::new(), text: String::new(), finish: None, error: None };
-        for &(id, provenance) in round {
+        for (index, &(id, provenance)) in round.iter().enumerate() {
             let (text, finish) = match self.token(id) {
                 Ok(token) => token,
                 Err(error) => {
@@ -51,7 +60,9 @@ impl Emitter {
                 }
             };
             emitted.text += &text;
-            emitted.tokens.push(StepToken { id, provenance, text, log_probs: None });
+            emitted.tokens.push(StepToken { id, provenance, text, log_probs: None, certainty: None });
+            let gives_up = give_up.filter(|(at, _)| *at == index);
+            let finish = finish.or(gives_up.map(|(_, confidence)| Finish::Unsure { confidence }));
             if finish.is_some() {
                 emitted.finish = finish;
                 break;

@@ -1,6 +1,6 @@
 //! Cascades without speculation: what speculative cascades are measured against.
 
-use crate::{Error, ErrorKind, Finish, Provenance, SessionOptions, check_pair, emit::Emitter};
+use crate::{Error, ErrorKind, Finish, Provenance, SessionOptions, check_pair, emit::Emitter, watch::Watch};
 use drafthorse_logits::{Context, Draws, Purpose, Sampler, Scores, SeededDraws, TokenId};
 use drafthorse_model::{CachedModel, Detokenizer, LanguageModel, ModelError, SequenceModel};
 use std::{
@@ -157,6 +157,7 @@ impl SequentialCascade {
         draws: &mut dyn Draws,
     ) -> Result<SequentialText, Error> {
         self.check(prompt, options)?;
+        Watch::refuse(options, "a sequential cascade")?;
         let mut writer = Writer::new(self, prompt, options)?;
         writer.read_prompt()?;
         let start = Instant::now();

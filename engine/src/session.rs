@@ -1,9 +1,12 @@
 use crate::{
     Engine, Error, ErrorKind, Finish, Provenance, SessionOptions, Stats, Step, compatible::check_rule,
-    emit::Emitter, raced::Raced,
+    emit::Emitter, raced::Raced, watch::Watch,
 };
 use drafthorse_drafter::DraftRequest;
-use drafthorse_logits::{Draws, LogProbsOptions, Origin, Proposal, Sampler, TokenId, Verdict};
+use drafthorse_logits::{
+    Draws, LogProbsOptions, Origin, Proposal, Sampler, TokenId, Verdict,
+    drift::{Drift, DriftWarning},
+};
 use drafthorse_verifier::{AcceptanceRule, Guide, Needs, Round};
 use std::{
     sync::Arc,
@@ -25,6 +28,7 @@ pub struct Session<'a> {
     sequence: Vec<TokenId>,
     prompt: usize,
     emitter: Emitter,
+    watch: Watch,
     stats: Stats,
     state: State,
 }
@@ -74,6 +78,7 @@ impl<'a> Session<'a> {
         Ok(Self {
             emitter: Emitter::new(decoder, strings, tokens, left, limit),
             draft_length: options.draft_length.unwrap_or(engine.draft_length),
+            watch: Watch::new(options)?,
             measure_price: options.measure_price,
             log_probs: options.log_probs,
             guide: options.guide.clone(),
@@ -91,6 +96,16 @@ impl<'a> Session<'a> {
     /// The numbers so far.
     pub fn stats(&self) -> &Stats {
         &self.stats
+    }
+
+    /// What is to be said about the expert's certainty so far, against the reference of the options.
+    pub fn drift(&self) -> Option<DriftWarning> {
+        self.watched().and_then(Drift::check)
+    }
+
+    /// What was counted for [`drift`](Self::drift), to be merged with that of other texts; `None` without a reference.
+    pub fn watched(&self) -> Option<&Drift> {
+        self.watch.drift()
     }
 
     /// The tokens generated so far.
@@ -134,7 +149,7 @@ impl<'a> Session<'a> {
             prompt: self.prompt,
             proposal: &proposal,
             sampler: &self.sampler,
-            keep_logits: self.log_probs.is_some(),
+            keep_logits: self.log_probs.is_some() || self.watch.is_on(),
             guide: self.guide.as_ref(),
         };
         let reading = self.engine.verifier.read(&round, &*self.rule, &*self.draws).map_err(Error::expert)?;
@@ -145,7 +160,12 @@ impl<'a> Session<'a> {
             self.engine.drafter.observe(&verdict);
         }
         let deferrals = reading.deferrals(&round, &*self.rule, &verdict);
-        let mut emitted = self.emitter.emit(&tokens(&proposal, verdict, &deferrals));
+        let certainties = self.watch.certainties(&reading, verdict.accepted + 1);
+        let give_up = self.watch.give_up(&certainties);
+        let mut emitted = self.emitter.emit_until(&tokens(&proposal, verdict, &deferrals), give_up);
+        for (token, &certainty) in emitted.tokens.iter_mut().zip(&certainties) {
+            token.certainty = self.watch.note(certainty);
+        }
         if let Some(options) = self.log_probs {
             for (index, token) in emitted.tokens.iter_mut().enumerate() {
                 token.log_probs = reading.log_probs(index, token.id, options);
@@ -161,6 +181,7 @@ impl<'a> Session<'a> {
             verify_time,
             other_time: Duration::ZERO,
             price: None,
+            judged: self.watch.judged(&proposal, &verdict),
             finish: emitted.finish,
         };
         step.other_time = start.elapsed().saturating_sub(draft_time + verify_time);
@@ -188,7 +209,7 @@ impl<'a> Session<'a> {
         let request = DraftRequest {
             max,
             score_after,
-            raw: self.rule.needs() == Needs::Raw,
+            raw: self.rule.needs() == Needs::Raw || self.watch.records(),
             vocab,
             prompt: self.prompt,
             sampler: &self.sampler,
