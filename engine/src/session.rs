@@ -4,7 +4,7 @@ use crate::{
 };
 use drafthorse_drafter::DraftRequest;
 use drafthorse_logits::{
-    Draws, LogProbsOptions, Origin, Proposal, Sampler, TokenId, Verdict,
+    Draws, LogProbsOptions, Memory, Origin, Proposal, Sampler, SamplingOptions, TokenId, Verdict,
     drift::{Drift, DriftWarning},
 };
 use drafthorse_verifier::{AcceptanceRule, Guide, Needs, Round};
@@ -27,6 +27,7 @@ pub struct Session<'a> {
     guide: Option<Guide>,
     sequence: Vec<TokenId>,
     prompt: usize,
+    memory: Memory,
     emitter: Emitter,
     watch: Watch,
     stats: Stats,
@@ -55,7 +56,7 @@ impl<'a> Session<'a> {
         options: &SessionOptions,
         draws: Box<dyn Draws + 'a>,
     ) -> Result<Self, Error> {
-        let plain = Sampler::new(&options.sampling)?;
+        let plain = Sampler::new(&sampling(options))?.seeded(options.seed);
         let sampler = options.processors.iter().cloned().fold(plain, Sampler::with_processor);
         sampler.check_vocabulary(engine.verifier.vocab_size())?;
         let rule = options.rule.clone().unwrap_or_else(|| engine.rule.clone());
@@ -84,6 +85,7 @@ impl<'a> Session<'a> {
             guide: options.guide.clone(),
             engine,
             rule,
+            memory: sampler.memory(),
             sampler,
             draws,
             sequence: prompt.to_vec(),
@@ -147,6 +149,7 @@ impl<'a> Session<'a> {
         let round = Round {
             sequence: &self.sequence,
             prompt: self.prompt,
+            memory: self.memory,
             proposal: &proposal,
             sampler: &self.sampler,
             keep_logits: self.log_probs.is_some() || self.watch.is_on(),
@@ -188,6 +191,8 @@ impl<'a> Session<'a> {
         if self.measure_price {
             step.price = reading.price(&round, &*self.rule, &deferrals, step.tokens.len());
         }
+        let memory = reading.remember(&round, step.tokens.iter().map(|token| token.id));
+        self.memory = memory;
         self.sequence.extend(step.tokens.iter().map(|token| token.id));
         self.stats.add(&step);
         self.state = match (emitted.error, step.finish.is_some()) {
@@ -212,6 +217,8 @@ impl<'a> Session<'a> {
             raw: self.rule.needs() == Needs::Raw || self.watch.records(),
             vocab,
             prompt: self.prompt,
+            // The law of such rules is made of what the drafter says too, and must not depend on k.
+            memory: if score_after { Memory::off() } else { self.memory },
             sampler: &self.sampler,
         };
         let drafter = &mut self.engine.drafter;
@@ -275,6 +282,15 @@ fn tokens(proposal: &Proposal, verdict: Verdict, deferrals: &[Option<bool>]) -> 
         (token, if asked { Provenance::Deferred } else { Provenance::Drafted })
     });
     accepted.chain([(verdict.next, last)]).collect()
+}
+
+/// The options, with the stop tokens as what ends a text where nothing else does.
+pub(crate) fn sampling(options: &SessionOptions) -> SamplingOptions {
+    let mut sampling = options.sampling.clone();
+    if sampling.min_tokens > 0 && sampling.end_tokens.is_empty() {
+        sampling.end_tokens.clone_from(&options.stop_tokens);
+    }
+    sampling
 }
 
 fn check_prompt(prompt: &[TokenId], engine: &Engine) -> Result<(), Error> {

@@ -28,6 +28,7 @@
 
 mod buffer;
 pub mod calibration;
+mod candidates;
 mod draws;
 pub mod drift;
 mod ensemble;
@@ -37,13 +38,17 @@ mod layers;
 mod log_probs;
 mod logits;
 mod math;
+mod options;
+mod order;
 mod probs;
 pub mod processors;
 mod question;
 mod round;
 mod sampler;
 mod scores;
+mod select;
 mod simd;
+mod warp;
 
 pub use draws::{Draws, Purpose, SeededDraws};
 pub use ensemble::{Combine, Guidance, Weights, log_softmax};
@@ -52,11 +57,13 @@ pub use layers::{Dola, Evolution, LayerContrast, Sled};
 pub use log_probs::{LogProbs, LogProbsOf, LogProbsOptions};
 pub use logits::Logits;
 pub use math::{argmax, log_sum_exp};
+pub use options::SamplingOptions;
+pub use order::{Order, Stage};
 pub use probs::{ProbRow, Probs};
-pub use processors::{Context, LogitsProcessor};
+pub use processors::{Context, LogitsProcessor, Memory};
 pub use question::{RowAnswer, RowQuestion};
 pub use round::{Origin, Proposal, ProposalError, Verdict};
-pub use sampler::{Sampler, SamplingOptions};
+pub use sampler::Sampler;
 pub use scores::Scores;
 
 /// The number of a token in the vocabulary, from 0.

@@ -239,6 +239,7 @@ impl SamplingArgs {
             top_k: self.top_k,
             top_p: self.top_p,
             min_p: self.min_p,
+            ..SamplingOptions::default()
         }
     }
 }
