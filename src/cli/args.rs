@@ -2,7 +2,9 @@
 
 use super::{
     bench::setting::Synthetic,
+    calibrate::CalibrateArgs,
     classify::ClassifyArgs,
+    confidence::ConfidenceArgs,
     failure::Failure,
     inspect::args::InspectArgs,
     laws::LawArgs,
@@ -81,6 +83,8 @@ pub(crate) enum Command {
     /// arithmetic relative to the expert alone; quality is agreement with references where there are some, and
     /// the log-probability under the expert. A sweep that was stopped goes on where it was.
     Sweep(Box<SweepArgs>),
+    /// Fit calibrators to recorded confidences, and say how good they are
+    Calibrate(CalibrateArgs),
     /// Say whether an expert and a drafter fit together, and why not
     Check(CheckArgs),
     /// List the acceptance rules with their laws and dials
@@ -376,6 +380,8 @@ pub(crate) struct GenerateArgs {
     pub(crate) law: LawArgs,
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
+    #[command(flatten)]
+    pub(crate) confidence: ConfidenceArgs,
     /// The most tokens to generate
     #[arg(
         short = 'n',

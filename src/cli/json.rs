@@ -223,6 +223,8 @@ pub(crate) fn finish(finish: Option<&Finish>) -> Value {
         Some(Finish::StopString(text)) => json!({ "reason": "stop_string", "string": text }),
         Some(Finish::MaxTokens) => json!({ "reason": "max_tokens" }),
         Some(Finish::ContextEnd) => json!({ "reason": "context_end" }),
+        Some(Finish::Grammar) => json!({ "reason": "grammar" }),
+        Some(Finish::Unsure { confidence }) => json!({ "reason": "unsure", "confidence": confidence }),
         Some(_) => json!({ "reason": "other" }),
     }
 }
