@@ -36,6 +36,7 @@ pub mod processors;
 mod question;
 mod round;
 mod sampler;
+mod scan;
 mod scores;
 mod select;
 mod simd;

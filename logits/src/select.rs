@@ -1,6 +1,6 @@
 //! Choosing among many numbers without sorting them all.
 
-use crate::{buffer::Buffer, simd};
+use crate::{buffer::Buffer, scan};
 
 /// Numbers that are sorted rather than put into buckets first.
 const SORTED: usize = 1024;
@@ -20,9 +20,9 @@ pub(crate) fn kth_largest(row: &[f32], k: usize) -> f32 {
     // The largest so far wait until they are so many that the best k of them say what is too small.
     let room = (4 * k).max(256);
     let mut kth = f32::NEG_INFINITY;
-    let waiting = Buffer::fill(room + simd::CHUNK, |waiting| {
+    let waiting = Buffer::fill(room + scan::CHUNK, |waiting| {
         let mut floor = f32::NEG_INFINITY;
-        simd::each_chunk_above(row, &mut floor, |chunk, floor| {
+        scan::each_chunk_above(row, &mut floor, |chunk, floor| {
             waiting.extend(chunk.iter().copied().filter(|x| *x > *floor));
             if waiting.len() >= room {
                 *floor = *waiting.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a)).1;
