@@ -39,8 +39,9 @@ impl Emitter {
         self.left
     }
 
-    /// Takes the tokens of a round, up to the first stop token, stop string, limit, or error.
-    pub(crate) fn emit(&mut self, round: &[(TokenId, Provenance)]) -> Emitted {
+    /// Takes the tokens of a round, up to the first stop token, stop string, limit, or error. After them the text has
+    /// `ended` if nothing may follow.
+    pub(crate) fn emit(&mut self, round: &[(TokenId, Provenance)], ended: bool) -> Emitted {
         let mut emitted = Emitted { tokens: Vec::new(), text: String::new(), finish: None, error: None };
         for &(id, provenance) in round {
             let (text, finish) = match self.token(id) {
@@ -51,11 +52,17 @@ impl Emitter {
                 }
             };
             emitted.text += &text;
-            emitted.tokens.push(StepToken { id, provenance, text });
+            emitted.tokens.push(StepToken { id, provenance, text, log_probs: None });
             if finish.is_some() {
                 emitted.finish = finish;
                 break;
             }
+        }
+        if ended
+            && emitted.tokens.len() == round.len()
+            && emitted.finish.as_ref().is_none_or(|finish| *finish == self.limit)
+        {
+            emitted.finish = Some(Finish::Grammar);
         }
         if emitted.finish.is_some() {
             let (text, error) = self.flush();

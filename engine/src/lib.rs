@@ -30,6 +30,8 @@
 
 mod builder;
 mod compatible;
+mod constrained;
+mod draft;
 mod emit;
 mod engine;
 mod error;

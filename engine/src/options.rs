@@ -1,5 +1,5 @@
-use drafthorse_logits::{LogitsProcessor, SamplingOptions, TokenId};
-use drafthorse_verifier::AcceptanceRule;
+use drafthorse_logits::{Constraint, LogProbsOptions, LogitsProcessor, SamplingOptions, TokenId};
+use drafthorse_verifier::{AcceptanceRule, Guide};
 use std::sync::Arc;
 
 /// How one text is generated. The default is greedy decoding of up to 256 tokens.
@@ -27,6 +27,16 @@ pub struct SessionOptions {
     /// Whether what a rule that is not lossless does to the text is measured ([`Stats::price`](crate::Stats)). It
     /// needs both distributions at every position, where a cascade alone often needs a few numbers.
     pub measure_price: bool,
+    /// Which log-probabilities each token of the text shall carry ([`StepToken::log_probs`](crate::StepToken)), those of
+    /// the expert at the token's position; none costs nothing.
+    pub log_probs: Option<LogProbsOptions>,
+    /// Another prompt that the expert is pushed away from: classifier-free guidance. It costs a second pass of the
+    /// expert a round, and a second cache.
+    pub guide: Option<Guide>,
+    /// What the text must follow, with drafts as without: a grammar, for example. The text ends where it is complete and
+    /// nothing may follow ([`Finish::Grammar`](crate::Finish::Grammar)). Stop tokens are allowed exactly where it may
+    /// end. Stop strings, `max_tokens` and the end of the context cut it wherever they come.
+    pub constraint: Option<Arc<dyn Constraint>>,
 }
 
 impl Default for SessionOptions {
@@ -41,6 +51,9 @@ impl Default for SessionOptions {
             draft_length: None,
             rule: None,
             measure_price: true,
+            log_probs: None,
+            guide: None,
+            constraint: None,
         }
     }
 }
@@ -57,6 +70,9 @@ impl std::fmt::Debug for SessionOptions {
             .field("draft_length", &self.draft_length)
             .field("rule", &self.rule.as_deref().map(AcceptanceRule::name))
             .field("measure_price", &self.measure_price)
+            .field("log_probs", &self.log_probs)
+            .field("guide", &self.guide)
+            .field("constraint", &self.constraint.is_some())
             .finish()
     }
 }

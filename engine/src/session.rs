@@ -1,10 +1,11 @@
 use crate::{
     Engine, Error, ErrorKind, Finish, Provenance, SessionOptions, Stats, Step, compatible::check_rule,
-    emit::Emitter, raced::Raced,
+    constrained::Constrained, draft::Draft, emit::Emitter,
 };
-use drafthorse_drafter::DraftRequest;
-use drafthorse_logits::{Draws, Memory, Origin, Proposal, Sampler, SamplingOptions, TokenId, Verdict};
-use drafthorse_verifier::{AcceptanceRule, Needs, Round};
+use drafthorse_logits::{
+    Draws, LogProbsOptions, Memory, Origin, Proposal, Sampler, SamplingOptions, TokenId, Verdict,
+};
+use drafthorse_verifier::{AcceptanceRule, Guide, Round};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -14,16 +15,21 @@ use std::{
 ///
 /// After an error it ends; what was generated before has been given out.
 pub struct Session<'a> {
-    engine: &'a mut Engine,
-    rule: Arc<dyn AcceptanceRule>,
+    pub(crate) engine: &'a mut Engine,
+    pub(crate) rule: Arc<dyn AcceptanceRule>,
     sampler: Sampler,
-    draws: Box<dyn Draws + 'a>,
-    draft_length: usize,
+    /// The drafter's, which under a constraint is another one.
+    pub(crate) draft_sampler: Sampler,
+    pub(crate) constrained: Option<Constrained>,
+    pub(crate) draws: Box<dyn Draws + 'a>,
+    pub(crate) draft_length: usize,
     measure_price: bool,
-    sequence: Vec<TokenId>,
-    prompt: usize,
-    memory: Memory,
-    emitter: Emitter,
+    log_probs: Option<LogProbsOptions>,
+    guide: Option<Guide>,
+    pub(crate) sequence: Vec<TokenId>,
+    pub(crate) prompt: usize,
+    pub(crate) memory: Memory,
+    pub(crate) emitter: Emitter,
     stats: Stats,
     state: State,
 }
@@ -57,7 +63,17 @@ impl<'a> Session<'a> {
         check_rule(&*engine.drafter, &*rule)?;
         check_prompt(prompt, engine)?;
         check_ending(options, engine)?;
-        let room = engine.verifier.context_len() - prompt.len();
+        let constrained = Constrained::of(options)?;
+        let (sampler, draft_sampler) = match &constrained {
+            Some(constrained) => constrained.samplers(&sampler),
+            None => (sampler.clone(), sampler),
+        };
+        let mut longest = prompt.len();
+        if let Some(guide) = &options.guide {
+            check_tokens("negative prompt", &guide.negative, engine)?;
+            longest = longest.max(guide.negative.len());
+        }
+        let room = engine.verifier.context_len() - longest;
         let (left, limit) = if options.max_tokens <= room {
             (options.max_tokens, Finish::MaxTokens)
         } else {
@@ -69,10 +85,14 @@ impl<'a> Session<'a> {
             emitter: Emitter::new(decoder, strings, tokens, left, limit),
             draft_length: options.draft_length.unwrap_or(engine.draft_length),
             measure_price: options.measure_price,
+            log_probs: options.log_probs,
+            guide: options.guide.clone(),
             engine,
             rule,
             memory: sampler.memory(),
             sampler,
+            draft_sampler,
+            constrained,
             draws,
             sequence: prompt.to_vec(),
             prompt: prompt.len(),
@@ -107,6 +127,11 @@ impl<'a> Session<'a> {
                 drafter.prepare(ahead).map_err(|error| Error::drafter(drafter.name(), error))?;
             }
         }
+        if let Some((_, ahead)) = self.guide.as_ref().and_then(|guide| guide.negative.split_last())
+            && !ahead.is_empty()
+        {
+            self.engine.verifier.prepare_guide(ahead).map_err(Error::expert)?;
+        }
         self.stats.prompt_time = start.elapsed();
         Ok(())
     }
@@ -114,7 +139,10 @@ impl<'a> Session<'a> {
     fn round(&mut self) -> Result<Step, Error> {
         let start = Instant::now();
         self.draws.begin_round(self.stats.rounds + 1);
-        let proposal = self.draft()?;
+        if let Some(constrained) = &self.constrained {
+            constrained.begin_round(self.generated().len());
+        }
+        let Draft { proposal, forced } = self.draft()?;
         let draft_time = start.elapsed();
         let before_verify = Instant::now();
         let round = Round {
@@ -123,20 +151,31 @@ impl<'a> Session<'a> {
             memory: self.memory,
             proposal: &proposal,
             sampler: &self.sampler,
+            keep_logits: self.log_probs.is_some(),
+            guide: self.guide.as_ref(),
         };
-        let reading = self.engine.verifier.read(&round, &*self.rule, &*self.draws).map_err(Error::expert)?;
+        let reading = self.engine.verifier.read(&round, &*self.rule, &*self.draws);
+        let reading = reading.map_err(|error| self.expert_error(error))?;
         let verify_time = before_verify.elapsed();
         let verdict = reading.judge(&round, &*self.rule, &mut *self.draws);
         self.check_verdict(&proposal, verdict)?;
-        if !proposal.tokens.is_empty() {
-            self.engine.drafter.observe(&verdict);
+        if proposal.tokens.len() > forced && verdict.accepted >= forced {
+            self.engine.drafter.observe(&Verdict { accepted: verdict.accepted - forced, ..verdict });
         }
         let deferrals = reading.deferrals(&round, &*self.rule, &verdict);
-        let emitted = self.emitter.emit(&tokens(&proposal, verdict, &deferrals));
+        let mut tokens = tokens(&proposal, verdict, &deferrals);
+        let ended = self.keep_allowed(&mut tokens)?;
+        let mut emitted = self.emitter.emit(&tokens, ended);
+        if let Some(options) = self.log_probs {
+            for (index, token) in emitted.tokens.iter_mut().enumerate() {
+                token.log_probs = reading.log_probs(index, token.id, options);
+            }
+        }
         let mut step = Step {
             tokens: emitted.tokens,
             text: emitted.text,
             drafted: proposal.tokens.len(),
+            forced,
             examined: verdict.examined(),
             accepted: verdict.accepted,
             draft_time,
@@ -159,34 +198,6 @@ impl<'a> Session<'a> {
             (None, false) => State::Running,
         };
         Ok(step)
-    }
-
-    fn draft(&mut self) -> Result<Proposal, Error> {
-        // The last token of a round never is a drafted one, so one less than what is left.
-        let max = self.draft_length.min(self.emitter.left() - 1);
-        let score_after = self.rule.needs_draft_after();
-        if self.draft_length == 0 || (max == 0 && !score_after) {
-            return Ok(Proposal::empty());
-        }
-        let vocab = self.engine.verifier.vocab_size();
-        let request = DraftRequest {
-            max,
-            score_after,
-            raw: self.rule.needs() == Needs::Raw,
-            vocab,
-            prompt: self.prompt,
-            // The law of such rules is made of what the drafter says too, and must not depend on k.
-            memory: if score_after { Memory::off() } else { self.memory },
-            sampler: &self.sampler,
-        };
-        let drafter = &mut self.engine.drafter;
-        let mut raced = Raced(&mut *self.draws);
-        let draws = if self.rule.shares_noise() { &mut raced } else { &mut *raced.0 };
-        let proposal = drafter
-            .propose(&self.sequence, &request, draws)
-            .map_err(|error| Error::drafter(drafter.name(), error))?;
-        proposal.check(vocab, max).map_err(|error| Error::proposal(drafter.name(), error))?;
-        Ok(proposal)
     }
 
     /// Rules of the user's own decide too.
@@ -252,21 +263,25 @@ pub(crate) fn sampling(options: &SessionOptions) -> SamplingOptions {
 }
 
 fn check_prompt(prompt: &[TokenId], engine: &Engine) -> Result<(), Error> {
+    check_tokens("prompt", prompt, engine)
+}
+
+fn check_tokens(what: &str, prompt: &[TokenId], engine: &Engine) -> Result<(), Error> {
     let fail = |message: String| Err(Error::new(ErrorKind::Prompt, message));
     let (vocab, context) = (engine.verifier.vocab_size(), engine.verifier.context_len());
     if prompt.is_empty() {
-        return fail("the prompt is empty; a model needs at least one token to begin with".into());
+        return fail(format!("the {what} is empty; a model needs at least one token to begin with"));
     }
     if prompt.len() >= context {
         let length = prompt.len();
         return fail(format!(
-            "a prompt of {length} tokens leaves no room in the expert's context of {context}; shorten it to {} or fewer",
+            "a {what} of {length} tokens leaves no room in the expert's context of {context}; shorten it to {} or fewer",
             context - 1
         ));
     }
     match prompt.iter().find(|&&token| token as usize >= vocab) {
         Some(token) => fail(format!(
-            "token {token} of the prompt is outside the vocabulary of {vocab} tokens; is it from another tokenizer?"
+            "token {token} of the {what} is outside the vocabulary of {vocab} tokens; is it from another tokenizer?"
         )),
         None => Ok(()),
     }

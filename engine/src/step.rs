@@ -1,4 +1,4 @@
-use drafthorse_logits::TokenId;
+use drafthorse_logits::{LogProbs, TokenId};
 use drafthorse_verifier::Price;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub enum Provenance {
 }
 
 /// A token of the text.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct StepToken {
     /// The token.
@@ -27,6 +27,8 @@ pub struct StepToken {
     /// The text that became complete with it: often its own; empty while a character or a possible stop
     /// string is unfinished.
     pub text: String,
+    /// Log-probabilities under the expert at its position, where they are wanted.
+    pub log_probs: Option<LogProbs>,
 }
 
 /// Why a text ended.
@@ -37,9 +39,11 @@ pub enum Finish {
     StopToken(TokenId),
     /// This stop string was generated.
     StopString(String),
-    /// As many tokens as were asked for.
+    /// The text is complete under its constraint, and nothing may follow.
+    Grammar,
+    /// As many tokens as were asked for; a constraint may want more.
     MaxTokens,
-    /// The sequence is as long as the expert's context.
+    /// The sequence is as long as the expert's context; a constraint may want more.
     ContextEnd,
 }
 
@@ -53,6 +57,8 @@ pub struct Step {
     pub text: String,
     /// Tokens proposed.
     pub drafted: usize,
+    /// Of them, tokens that the constraint forced, which stand first and cost no drafting.
+    pub forced: usize,
     /// Positions at which a proposed token was looked at: the accepted ones and the refused one.
     pub examined: usize,
     /// Proposed tokens that stand.
@@ -77,6 +83,7 @@ impl Step {
             tokens: Vec::new(),
             text,
             drafted: 0,
+            forced: 0,
             examined: 0,
             accepted: 0,
             draft_time: Duration::ZERO,

@@ -40,6 +40,16 @@ pub enum LogitsError {
         /// Size of the vocabulary.
         vocab: usize,
     },
+    /// A law made of several models' laws is for another number of models.
+    #[error(
+        "{models} models, but their combination is for {wanted}; give each model one weight, a contrast two models"
+    )]
+    Models {
+        /// How many models there are.
+        models: usize,
+        /// How many there have to be.
+        wanted: usize,
+    },
     /// The order of the stages does not do.
     #[error("order of sampling: {0}")]
     Order(String),

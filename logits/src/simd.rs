@@ -6,6 +6,8 @@
 
 #![allow(clippy::inline_always, reason = "passes are compiled several times, each with all that is in them")]
 
+pub(crate) mod layers;
+
 /// Partial sums of a pass.
 pub(crate) const LANES: usize = 16;
 

@@ -77,6 +77,20 @@ pub enum ModelError {
         /// Its type.
         found: String,
     },
+    /// Models that cannot be combined.
+    #[error("the ensemble {message}")]
+    Ensemble {
+        /// What is wrong and what would be right.
+        message: String,
+    },
+    /// A layer was asked for that the model does not have.
+    #[error("layer {layer} was asked for; below {layers} is possible")]
+    Layer {
+        /// The layer asked for.
+        layer: usize,
+        /// One more than the last that is possible.
+        layers: usize,
+    },
     /// A weight is too large for the type it shall be held in.
     #[error("{}: tensor `{name}` holds values beyond the range of f16; load with f32", path.display())]
     F16Range {

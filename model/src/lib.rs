@@ -20,10 +20,14 @@
 //! ```
 
 mod cached;
+mod ensemble;
 mod error;
 mod language_model;
+mod law;
+mod layered;
 mod table;
 mod text;
+mod token_bytes;
 mod vocabulary;
 
 #[cfg(feature = "transformer")]
@@ -36,10 +40,14 @@ mod tokenizer;
 mod transformer;
 
 pub use cached::{CachedModel, SequenceModel};
+pub use ensemble::{Ensemble, EnsembleCache};
 pub use error::ModelError;
 pub use language_model::{KvCache, LanguageModel, Segment};
+pub use law::{EarlyLayers, LawSpec, LayerLaw, LayeredLaw};
+pub use layered::{LayerLogits, LayerStates, LayeredModel};
 pub use table::TableModel;
 pub use text::{Detokenizer, TextDecoder};
+pub use token_bytes::{AddedToken, ByteCoding, TokenBytes, token_bytes};
 pub use vocabulary::{Difference, Vocabulary};
 
 #[cfg(feature = "transformer")]

@@ -23,6 +23,7 @@
 //! ```
 
 mod catalogue;
+mod confidence;
 mod couple;
 mod judge;
 mod keep;
@@ -33,11 +34,12 @@ mod rules;
 mod verifier;
 
 pub use catalogue::{Dial, RULES, RuleError, RuleInfo, describe, rule};
+pub use confidence::{Calibrated, Confidence, ConfidenceRule};
 pub use couple::couple;
 pub use judge::judge;
 pub use keep::{KeepRule, Kept};
 pub use price::Price;
-pub use round::{Reading, Round};
+pub use round::{Guide, Reading, Round};
 pub use rule::{AcceptanceRule, Kind, Needs};
 pub use rules::{
     bild::Bild, block::Block, chow::CascadeChow, chow_log::CascadeChowLog, contrastive::Contrastive,

@@ -1,6 +1,7 @@
 use crate::{AcceptanceRule, Needs};
 use drafthorse_logits::{
-    Draws, Memory, Origin, Proposal, Purpose, RowAnswer, RowQuestion, Sampler, Scores, TokenId, Verdict,
+    Draws, Guidance, LogProbs, LogProbsOf, LogProbsOptions, Logits, Memory, Origin, Proposal, Purpose,
+    RowAnswer, RowQuestion, Sampler, Scores, TokenId, Verdict,
 };
 
 /// What is to be verified in a round.
@@ -17,11 +18,29 @@ pub struct Round<'a> {
     pub proposal: &'a Proposal,
     /// Turns logits into scores.
     pub sampler: &'a Sampler,
+    /// Whether the expert's logits are wanted besides, for [`Reading::log_probs`].
+    pub keep_logits: bool,
+    /// What the expert's logits are pushed away from, if anything.
+    pub guide: Option<&'a Guide>,
+}
+
+/// Guidance without a classifier: the expert is moved away from what it says after another prompt, followed by the
+/// same generated tokens.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::exhaustive_structs)]
+pub struct Guide {
+    /// The other prompt, never empty.
+    pub negative: Vec<TokenId>,
+    /// How far.
+    pub guidance: Guidance,
 }
 
 /// What an expert says of a [`Round`], in the form its rule needs; [`Reading::judge`] decides.
 #[derive(Clone, Debug)]
-pub struct Reading(Form);
+pub struct Reading {
+    form: Form,
+    logits: Option<Logits>,
+}
 
 #[derive(Clone, Debug)]
 enum Form {
@@ -35,20 +54,40 @@ enum Form {
 
 impl Reading {
     pub(crate) fn scores(scores: Vec<Scores>) -> Self {
-        Self(Form::Scores(scores))
+        Self { form: Form::Scores(scores), logits: None }
     }
 
     /// The answers to [`questions`], which were asked for a rule with these needs.
     pub(crate) fn answers(needs: Needs, answers: Vec<RowAnswer>) -> Self {
-        Self(if needs == Needs::Coupling { Form::Coupling(answers) } else { Form::Draw(answers) })
+        let form = if needs == Needs::Coupling { Form::Coupling(answers) } else { Form::Draw(answers) };
+        Self { form, logits: None }
+    }
+
+    /// The same with the logits it was made of.
+    pub(crate) fn with_logits(self, logits: Option<Logits>) -> Self {
+        Self { logits, ..self }
     }
 
     /// The rows it was read from, where they were brought here.
     pub(crate) fn rows(&self) -> Option<&[Scores]> {
-        match &self.0 {
+        match &self.form {
             Form::Scores(rows) => Some(rows),
             Form::Coupling(_) | Form::Draw(_) => None,
         }
+    }
+
+    /// Log-probabilities of `token` at the `index`-th position of the round, from the row that predicts it; `None` if
+    /// the round was read without its logits.
+    ///
+    /// # Panics
+    ///
+    /// If the round has no such position, or the vocabulary no such token.
+    pub fn log_probs(&self, index: usize, token: TokenId, options: LogProbsOptions) -> Option<LogProbs> {
+        let (logits, rows) = (self.logits.as_ref()?, self.rows()?);
+        Some(match options.of {
+            LogProbsOf::Raw => LogProbs::of_row(logits.row(index), token, options.top),
+            LogProbsOf::Processed => LogProbs::of_scores(&rows[index], token, options.top),
+        })
     }
 
     /// What is remembered after `tokens`, which this round brought to the text.
@@ -62,7 +101,7 @@ impl Reading {
     pub fn judge(&self, round: &Round<'_>, rule: &dyn AcceptanceRule, draws: &mut dyn Draws) -> Verdict {
         let position = round.sequence.len();
         let tokens = &round.proposal.tokens;
-        match &self.0 {
+        match &self.form {
             Form::Scores(expert) => rule.judge(round.proposal, expert, position, draws),
             Form::Coupling(answers) => couple_answers(tokens, answers, position, draws),
             Form::Draw(answers) => match_draws(tokens, |index| answers[index].token),

@@ -1,11 +1,14 @@
 use crate::{AcceptanceRule, Needs, Reading, Round, round::questions};
-use drafthorse_logits::{Context, Draws, Scores, TokenId};
+use drafthorse_logits::{Context, Draws, Logits, Scores, TokenId};
 use drafthorse_model::{CachedModel, LanguageModel, ModelError, SequenceModel, Vocabulary};
 use std::sync::Arc;
 
 /// The expert, ready to score drafted tokens in one forward pass.
 pub struct Verifier {
     model: Box<dyn SequenceModel>,
+    /// Another reader of the same model, for the other prompt of a [`Guide`].
+    guide: Option<Box<dyn SequenceModel>>,
+    reader: Box<dyn Fn() -> Box<dyn SequenceModel> + Send>,
 }
 
 impl std::fmt::Debug for Verifier {
@@ -17,7 +20,8 @@ impl std::fmt::Debug for Verifier {
 impl Verifier {
     /// Verifies with this expert.
     pub fn new<M: LanguageModel>(expert: Arc<M>) -> Self {
-        Self { model: Box::new(CachedModel::new(expert)) }
+        let reader = move || -> Box<dyn SequenceModel> { Box::new(CachedModel::new(expert.clone())) };
+        Self { model: reader(), guide: None, reader: Box::new(reader) }
     }
 
     /// Number of tokens of the expert.
@@ -44,6 +48,15 @@ impl Verifier {
         self.model.logits(sequence, 0).map(drop)
     }
 
+    /// Reads the other prompt of a [`Guide`] ahead.
+    ///
+    /// # Errors
+    ///
+    /// As [`CachedModel::logits`].
+    pub fn prepare_guide(&mut self, negative: &[TokenId]) -> Result<(), ModelError> {
+        self.guide.get_or_insert_with(&self.reader).logits(negative, 0).map(drop)
+    }
+
     /// What the expert says at every drafted position and after the last, in one forward pass: of each row
     /// as little as the rule needs.
     ///
@@ -56,6 +69,11 @@ impl Verifier {
         rule: &dyn AcceptanceRule,
         draws: &dyn Draws,
     ) -> Result<Reading, ModelError> {
+        if round.keep_logits || round.guide.is_some() {
+            let logits = self.logits(round)?;
+            let scores = score(round, &logits)?;
+            return Ok(Reading::scores(scores).with_logits(round.keep_logits.then_some(logits)));
+        }
         let needs = rule.needs();
         match round.sampler.temperature_alone() {
             Some(0.0) if needs != Needs::Raw => self.points(round).map(Reading::scores),
@@ -80,19 +98,20 @@ impl Verifier {
     ///
     /// As [`Verifier::read`].
     pub fn scores(&mut self, round: &Round<'_>) -> Result<Vec<Scores>, ModelError> {
-        let tokens = tokens(round);
-        let logits = self.model.logits(&tokens, round.proposal.tokens.len() + 1)?;
-        let mut memory = round.memory;
-        let score = |(row, logits)| {
-            let end = round.sequence.len() + row;
-            let context = Context::new(&tokens[..end], round.prompt).remembering(memory);
-            let scores = round.sampler.scores(&context, logits)?;
-            if let Some(drafted) = tokens.get(end) {
-                memory = round.sampler.remember(memory, &scores, *drafted);
-            }
-            Ok(scores)
-        };
-        logits.iter().enumerate().map(score).collect()
+        let logits = self.logits(round)?;
+        score(round, &logits)
+    }
+
+    /// The rows of a round, guided if they shall be.
+    fn logits(&mut self, round: &Round<'_>) -> Result<Logits, ModelError> {
+        let rows = round.proposal.tokens.len() + 1;
+        let logits = self.model.logits(&tokens(round), rows)?;
+        let Some(guide) = round.guide else { return Ok(logits) };
+        let other = [&guide.negative, &round.sequence[round.prompt..], &round.proposal.tokens].concat();
+        let other = self.guide.get_or_insert_with(&self.reader).logits(&other, rows)?;
+        let guided =
+            logits.iter().zip(other.iter()).flat_map(|(row, other)| guide.guidance.logits(row, other));
+        Ok(Logits::new(guided.collect(), logits.vocab_size()))
     }
 
     /// The scores at temperature 0, which are points: of each row its most probable token is enough.
@@ -100,6 +119,22 @@ impl Verifier {
         let best = self.model.argmax(&tokens(round), round.proposal.tokens.len() + 1)?;
         Ok(best.into_iter().map(|token| Scores::point(token, self.model.vocab_size())).collect())
     }
+}
+
+/// What the rows of a round say to its sampler.
+fn score(round: &Round<'_>, logits: &Logits) -> Result<Vec<Scores>, ModelError> {
+    let tokens = tokens(round);
+    let mut memory = round.memory;
+    let score = |(row, logits)| {
+        let end = round.sequence.len() + row;
+        let context = Context::new(&tokens[..end], round.prompt).remembering(memory);
+        let scores = round.sampler.scores(&context, logits)?;
+        if let Some(drafted) = tokens.get(end) {
+            memory = round.sampler.remember(memory, &scores, *drafted);
+        }
+        Ok(scores)
+    };
+    logits.iter().enumerate().map(score).collect()
 }
 
 /// All that is to be read.

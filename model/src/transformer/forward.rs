@@ -12,14 +12,28 @@ use drafthorse_logits::{RowQuestion, TokenId};
 type Segments<'a> = [Segment<'a, TransformerCache>];
 
 impl Transformer {
-    /// Reads the segments, whose tokens are also on the device; `finish` gets the logits of all wanted rows, `[rows, vocab]`, on the device, if
-    /// there are any.
+    /// Reads the segments, whose tokens are also on the device; `finish` gets the logits of all wanted rows,
+    /// `[rows, vocab]`, on the device, if there are any.
     pub(super) fn run<T>(
         &self,
         ids: Tensor<1, Int>,
         segments: &mut Segments<'_>,
         finish: impl FnOnce(Option<Tensor<2>>) -> Result<T, ModelError>,
     ) -> Result<T, ModelError> {
+        let x = self.hidden(ids, segments, |_, _, _| {});
+        let out = finish(wanted(&x, segments).map(|x| self.head(x)))?;
+        commit(segments);
+        Ok(out)
+    }
+
+    /// The state of every row after all layers, `[rows, hidden_size]`. `tap` sees it before each of them. The caches
+    /// do not hold the segments before they are committed.
+    pub(super) fn hidden(
+        &self,
+        ids: Tensor<1, Int>,
+        segments: &mut Segments<'_>,
+        mut tap: impl FnMut(usize, &Tensor<2>, &Segments<'_>),
+    ) -> Tensor<2> {
         let (config, weights) = (&self.config, &self.weights);
         let angles = self.angles(segments);
         let mut x = embed(&self.weights.embedding, ids);
@@ -27,15 +41,12 @@ impl Transformer {
             segment.cache.begin(segment.tokens.len(), config, self.device.burn());
         }
         for (index, layer) in weights.layers.iter().enumerate() {
+            tap(index, &x, segments);
             x = self.attend(index, layer, x, &angles, segments);
             let hidden = rms_norm(x.clone(), &layer.feed_forward_norm, config.norm_epsilon);
             x = linear_add(gated_linear(hidden, &layer.gate_up), &layer.down, None, x);
         }
-        let out = finish(self.head(&x, segments))?;
-        for segment in segments {
-            segment.cache.commit(segment.tokens.len());
-        }
-        Ok(out)
+        x
     }
 
     /// The tokens of the segments, on the device.
@@ -122,21 +133,33 @@ impl Transformer {
         }
     }
 
-    /// Logits of the rows that are wanted, and of no others.
-    fn head(&self, x: &Tensor<2>, segments: &Segments<'_>) -> Option<Tensor<2>> {
-        let mut end = 0;
-        let mut wanted = Vec::new();
-        for segment in segments {
-            end += segment.tokens.len();
-            if segment.rows > 0 {
-                wanted.push(x.clone().slice(s![end - segment.rows..end, ..]));
-            }
-        }
-        if wanted.is_empty() {
-            return None;
-        }
-        let x = if wanted.len() == 1 { wanted.remove(0) } else { Tensor::cat(wanted, 0) };
+    /// Logits of states, `[rows, vocab]`.
+    pub(super) fn head(&self, x: Tensor<2>) -> Tensor<2> {
         let hidden = rms_norm(x, &self.weights.norm, self.config.norm_epsilon);
-        Some(linear(hidden, self.weights.head.as_ref().unwrap_or(&self.weights.embedding), None))
+        linear(hidden, self.weights.head.as_ref().unwrap_or(&self.weights.embedding), None)
+    }
+}
+
+/// The rows of all segments for which logits are wanted, and no others; `None` where there are none.
+pub(super) fn wanted(x: &Tensor<2>, segments: &Segments<'_>) -> Option<Tensor<2>> {
+    let mut end = 0;
+    let mut wanted = Vec::new();
+    for segment in segments {
+        end += segment.tokens.len();
+        if segment.rows > 0 {
+            wanted.push(x.clone().slice(s![end - segment.rows..end, ..]));
+        }
+    }
+    match wanted.len() {
+        0 => None,
+        1 => wanted.pop(),
+        _ => Some(Tensor::cat(wanted, 0)),
+    }
+}
+
+/// The caches hold the segments from now on.
+pub(super) fn commit(segments: &mut Segments<'_>) {
+    for segment in segments {
+        segment.cache.commit(segment.tokens.len());
     }
 }

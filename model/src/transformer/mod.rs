@@ -6,6 +6,7 @@ mod config;
 mod forward;
 mod generation;
 mod json;
+mod layers;
 mod rope;
 mod rows;
 mod weights;
