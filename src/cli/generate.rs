@@ -11,7 +11,7 @@ use super::{
 };
 use anstyle::{AnsiColor, Style};
 use drafthorse::{
-    AcceptanceRule, Engine, Finish, Kind, SessionOptions, Stats, Step, TokenId,
+    AcceptanceRule, Engine, Finish, Kind, SamplingOptions, SessionOptions, Stats, Step, TokenId,
     engine::{Provenance, StepToken},
 };
 use serde_json::json;
@@ -191,12 +191,16 @@ fn standard_input() -> Result<String, Failure> {
     }
 }
 
+fn sampling(args: &GenerateArgs, parts: &Parts) -> Result<SamplingOptions, Failure> {
+    args.sampling.options(parts.expert.tokenizer(), args.max_tokens)
+}
+
 fn options(args: &GenerateArgs, prompt: &[TokenId], parts: &Parts) -> Result<SessionOptions, Failure> {
     let mut stop_tokens = parts.expert.generation_config().eos.clone();
     // Some configurations name tokens that the model cannot say.
     stop_tokens.retain(|&token| !args.ignore_eos && (token as usize) < parts.expert.config().vocab_size);
     Ok(SessionOptions {
-        sampling: args.sampling.options(),
+        sampling: sampling(args, parts)?,
         seed: args.sampling.seed,
         max_tokens: args.max_tokens,
         stop_tokens,
@@ -291,7 +295,7 @@ fn print_json(
         "cache_type": args.parts.models.load_options(false).cache.name(),
         "threads": drafthorse::model::threads(),
         "seed": args.sampling.seed,
-        "sampling": json::sampling(&args.sampling.options()),
+        "sampling": json::sampling(&sampling(args, parts)?),
         "stats": StatsJson::from(&result.stats),
     });
     if let Some(compared) = compared {

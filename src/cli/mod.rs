@@ -15,6 +15,7 @@ mod parts;
 mod prompts;
 mod prove;
 mod rules;
+mod sampling;
 mod sweep;
 
 use args::{Cli, Command};
