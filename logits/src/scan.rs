@@ -68,10 +68,28 @@ pub(crate) fn exclude(row: &mut [f32], low: f32, high: f32) {
     );
 }
 
+/// How many numbers of a row are from `low` to `high`.
+pub(crate) fn count_within(row: &[f32], low: f32, high: f32) -> usize {
+    wide(
+        #[inline(always)]
+        || {
+            let count = |part: &[f32]| {
+                // Few enough at once for a count of 32 bits, which becomes vectors.
+                let mut count = 0u32;
+                for x in part {
+                    count += u32::from((low..=high).contains(x));
+                }
+                count as usize
+            };
+            row.chunks(1 << 20).map(count).sum()
+        },
+    )
+}
+
 /// How many numbers of a row are above `-inf`, their mean and their variance.
 pub(crate) fn moments(row: &[f32]) -> (usize, f64, f64) {
     let alive = |x: f32| x > f32::NEG_INFINITY;
-    let count = row.iter().filter(|x| alive(**x)).count();
+    let count = sum_f32(row, |x| if alive(x) { 1.0 } else { 0.0 }) as usize;
     let mean = sum_f32(row, |x| if alive(x) { f64::from(x) } else { 0.0 }) / count as f64;
     let square = |x: f32| if alive(x) { (f64::from(x) - mean) * (f64::from(x) - mean) } else { 0.0 };
     (count, mean, sum_f32(row, square) / count as f64)
@@ -134,6 +152,7 @@ mod tests {
                 found.extend(chunk.iter().copied().filter(|x| within(&x)));
             });
             prop_assert_eq!(&found, &row.iter().filter(within).copied().collect::<Vec<_>>());
+            prop_assert_eq!(count_within(&row, low, high), found.len());
             let mut excluded = row.clone();
             exclude(&mut excluded, low, high);
             let wanted = row.iter().map(|x| if within(&x) { *x } else { f32::NEG_INFINITY });

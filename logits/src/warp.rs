@@ -33,7 +33,7 @@ impl Step {
 pub(crate) struct Warped {
     /// The tokens that are left, where they are few.
     pub(crate) few: Option<Few>,
-    /// The row without what was excluded, where that is little.
+    /// The row without what was excluded, where that is not most of it.
     dense: Option<Buffer<f32>>,
     pub(crate) temperature: Option<f32>,
 }
@@ -60,7 +60,7 @@ impl Warped {
     fn keep(&mut self, row: &[f32], keep: Keep) {
         if let Some(few) = &self.few {
             self.few = Some(few.kept(keep));
-        } else if keep.low > f32::MIN {
+        } else if scan::count_within(self.logits(row), keep.low, keep.high) <= row.len() / 8 {
             self.few = Some(Few::of(self.logits(row), keep));
         } else {
             let dense = self.dense.get_or_insert_with(|| Buffer::copy(row));

@@ -4,7 +4,7 @@ use crate::{
     candidates::{Keep, Place, Truncation, View},
     math::Normalizer,
     scan,
-    select::{BUCKETS, Masses, edge_of_mass, kth_largest, least},
+    select::{Masses, edge_of_mass, kth_largest, least},
     simd,
 };
 
@@ -71,9 +71,8 @@ impl Masses for Descending<'_> {
         self.masses[index]
     }
 
-    fn bucket(&self, index: usize) -> usize {
-        // 32 buckets for each factor of e.
-        ((-32.0 * self.normalizer.exponent(self.logits[index])) as usize).min(BUCKETS - 1)
+    fn buckets(&self, out: &mut Vec<u32>) {
+        self.normalizer.buckets(self.logits, 0.0, out);
     }
 }
 
