@@ -12,7 +12,7 @@ use super::{
 };
 use anstyle::{AnsiColor, Style};
 use drafthorse::{
-    AcceptanceRule, Engine, Finish, Kind, SessionOptions, Stats, Step, TokenId,
+    AcceptanceRule, Engine, Finish, Kind, SamplingOptions, SessionOptions, Stats, Step, TokenId,
     engine::{Provenance, StepToken},
     logits::drift::DriftWarning,
 };
@@ -158,6 +158,10 @@ fn paint(
     Ok(write!(out, "{style}{text}{style:#}")?)
 }
 
+fn sampling(args: &GenerateArgs, parts: &Parts) -> Result<SamplingOptions, Failure> {
+    args.sampling.options(parts.expert.tokenizer(), args.max_tokens)
+}
+
 fn options(
     args: &GenerateArgs,
     prompt: &[TokenId],
@@ -165,7 +169,7 @@ fn options(
     rule: &Arc<dyn AcceptanceRule>,
 ) -> Result<SessionOptions, Failure> {
     let mut options = SessionOptions {
-        sampling: args.sampling.options(),
+        sampling: sampling(args, parts)?,
         seed: args.sampling.seed,
         max_tokens: args.max_tokens,
         stop_tokens: parts::stop_tokens(&parts.expert, args.ignore_eos),
@@ -264,7 +268,7 @@ fn print_json(
         "cache_type": args.parts.models.load_options(false).cache.name(),
         "threads": drafthorse::model::threads(),
         "seed": args.sampling.seed,
-        "sampling": json::sampling(&args.sampling.options()),
+        "sampling": json::sampling(&sampling(args, parts)?),
         "stats": StatsJson::from(&result.stats),
     });
     if let Some(compared) = compared {

@@ -20,6 +20,7 @@ mod prompt;
 mod prompts;
 mod prove;
 mod rules;
+mod sampling;
 mod score;
 mod sweep;
 
