@@ -28,6 +28,7 @@
 //! # Ok::<(), drafthorse_engine::Error>(())
 //! ```
 
+mod beam;
 mod builder;
 mod compatible;
 mod emit;
@@ -43,6 +44,7 @@ mod step;
 mod stop;
 mod watch;
 
+pub use beam::{BeamSearch, BeamText, BeamTexts, EarlyStopping};
 pub use builder::EngineBuilder;
 pub use compatible::check_pair;
 pub use engine::Engine;

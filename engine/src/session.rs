@@ -293,7 +293,7 @@ pub(crate) fn sampling(options: &SessionOptions) -> SamplingOptions {
     sampling
 }
 
-fn check_prompt(prompt: &[TokenId], engine: &Engine) -> Result<(), Error> {
+pub(crate) fn check_prompt(prompt: &[TokenId], engine: &Engine) -> Result<(), Error> {
     check_tokens("prompt", prompt, engine)
 }
 
@@ -318,7 +318,7 @@ fn check_tokens(what: &str, prompt: &[TokenId], engine: &Engine) -> Result<(), E
     }
 }
 
-fn check_ending(options: &SessionOptions, engine: &Engine) -> Result<(), Error> {
+pub(crate) fn check_ending(options: &SessionOptions, engine: &Engine) -> Result<(), Error> {
     let fail = |message: &str| Err(Error::new(ErrorKind::Option, message));
     if options.max_tokens == 0 {
         return fail("max tokens is 0; at least 1 is needed");
