@@ -1,5 +1,5 @@
 use crate::{DraftRequest, Drafter};
-use drafthorse_logits::{Context, Draws, Memory, Proposal, Purpose, Scores, TokenId};
+use drafthorse_logits::{Context, Draws, LogitsError, Memory, Proposal, Purpose, Scores, TokenId};
 use drafthorse_model::{CachedModel, LanguageModel, ModelError, SequenceModel, Vocabulary};
 use std::sync::Arc;
 
@@ -33,20 +33,24 @@ impl ModelDrafter {
         self
     }
 
-    /// The model's scores after `sequence`, over the expert's vocabulary.
+    /// The model's scores after `sequence`, over the expert's vocabulary; `None` where the sampler leaves nothing of
+    /// what it says.
     fn score(
         &mut self,
         sequence: &[TokenId],
         memory: Memory,
         request: &DraftRequest<'_>,
-    ) -> Result<Scores, ModelError> {
+    ) -> Result<Option<Scores>, ModelError> {
         let logits = self.model.logits(sequence, 1)?;
         let mut row = logits.row(0).to_vec();
         // Where the vocabularies are padded to different lengths: ids that the expert lacks cannot be
         // proposed, ids that only the expert has never are.
         row.resize(request.vocab, f32::NEG_INFINITY);
         let context = Context::new(sequence, request.prompt).remembering(memory);
-        Ok(request.sampler.scores(&context, &row)?)
+        match request.sampler.scores(&context, &row) {
+            Err(LogitsError::NothingLeft { .. }) if row.iter().any(|logit| logit.is_finite()) => Ok(None),
+            scores => Ok(scores.map(Some)?),
+        }
     }
 
     /// The proposal where the most probable tokens are all that matters, so that no row need be read; `None`
@@ -123,7 +127,7 @@ impl Drafter for ModelDrafter {
             if sequence.len() > context {
                 return Ok(proposal);
             }
-            let scores = self.score(&sequence, memory, request)?;
+            let Some(scores) = self.score(&sequence, memory, request)? else { return Ok(proposal) };
             let token = draws.pick(sequence.len(), Purpose::Draft, scores.probs());
             memory = request.sampler.remember(memory, &scores, token);
             proposal.tokens.push(token);
@@ -131,7 +135,7 @@ impl Drafter for ModelDrafter {
             sequence.push(token);
         }
         if request.score_after && sequence.len() <= context {
-            proposal.scores.push(self.score(&sequence, memory, request)?);
+            proposal.scores.extend(self.score(&sequence, memory, request)?);
         }
         Ok(proposal)
     }

@@ -150,7 +150,7 @@ impl Engine {
         let decoder = self.detokenizer.as_ref().map(|detokenizer| detokenizer.text_after(prompt));
         let mut emitter = Emitter::new(decoder, vec![], options.stop_tokens.clone(), length, limit.clone());
         let round: Vec<_> = tokens.iter().map(|&token| (token, Provenance::Bonus)).collect();
-        let emitted = emitter.emit(&round);
+        let emitted = emitter.emit(&round, false, None);
         emitted.error.map_or(Ok((emitted.text, emitted.finish.unwrap_or(limit))), Err)
     }
 }

@@ -39,15 +39,12 @@ impl Emitter {
         self.left
     }
 
-    /// Takes the tokens of a round, up to the first stop token, stop string, limit, or error.
-    pub(crate) fn emit(&mut self, round: &[(TokenId, Provenance)]) -> Emitted {
-        self.emit_until(round, None)
-    }
-
-    /// The same, and at most up to the token with which the text is given up, if one is, with the confidence there.
-    pub(crate) fn emit_until(
+    /// Takes the tokens of a round, up to the first stop token, stop string, limit, or error, or to the token with which
+    /// the text is given up, if one is, with the confidence there. After them the text has `ended` if nothing may follow.
+    pub(crate) fn emit(
         &mut self,
         round: &[(TokenId, Provenance)],
+        ended: bool,
         give_up: Option<(usize, f64)>,
     ) -> Emitted {
         let mut emitted = Emitted { tokens: Vec::new(), text: String::new(), finish: None, error: None };
@@ -67,6 +64,15 @@ impl Emitter {
                 emitted.finish = finish;
                 break;
             }
+        }
+        if ended
+            && emitted.tokens.len() == round.len()
+            && emitted
+                .finish
+                .as_ref()
+                .is_none_or(|finish| *finish == self.limit || matches!(finish, Finish::Unsure { .. }))
+        {
+            emitted.finish = Some(Finish::Grammar);
         }
         if emitted.finish.is_some() {
             let (text, error) = self.flush();

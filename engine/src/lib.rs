@@ -31,6 +31,8 @@
 mod beam;
 mod builder;
 mod compatible;
+mod constrained;
+mod draft;
 mod emit;
 mod engine;
 mod error;

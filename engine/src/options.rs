@@ -1,5 +1,7 @@
 use crate::Abstain;
-use drafthorse_logits::{LogProbsOptions, LogitsProcessor, SamplingOptions, TokenId, drift::Reference};
+use drafthorse_logits::{
+    Constraint, LogProbsOptions, LogitsProcessor, SamplingOptions, TokenId, drift::Reference,
+};
 use drafthorse_verifier::{AcceptanceRule, Guide};
 use std::sync::Arc;
 
@@ -34,6 +36,10 @@ pub struct SessionOptions {
     /// Another prompt that the expert is pushed away from: classifier-free guidance. It costs a second pass of the
     /// expert a round, and a second cache.
     pub guide: Option<Guide>,
+    /// What the text must follow, with drafts as without: a grammar, for example. The text ends where it is complete and
+    /// nothing may follow ([`Finish::Grammar`](crate::Finish::Grammar)). Stop tokens are allowed exactly where it may
+    /// end. Stop strings, `max_tokens` and the end of the context cut it wherever they come.
+    pub constraint: Option<Arc<dyn Constraint>>,
     /// When the text is given up because the expert is not sure.
     pub abstain: Option<Abstain>,
     /// What the expert's certainty along the text is compared with, for [`Session::drift`](crate::Session::drift).
@@ -59,6 +65,7 @@ impl Default for SessionOptions {
             measure_price: true,
             log_probs: None,
             guide: None,
+            constraint: None,
             abstain: None,
             drift: None,
             record: false,
@@ -80,6 +87,7 @@ impl std::fmt::Debug for SessionOptions {
             .field("measure_price", &self.measure_price)
             .field("log_probs", &self.log_probs)
             .field("guide", &self.guide)
+            .field("constraint", &self.constraint.is_some())
             .field("abstain", &self.abstain)
             .field("drift", &self.drift.is_some())
             .field("record", &self.record)

@@ -132,8 +132,8 @@ impl SequentialCascade {
     ///
     /// # Errors
     ///
-    /// An empty prompt or one without room in the expert's context, no tokens asked for, stop strings without
-    /// a detokenizer, sampling options out of range, mirostat, a model that fails.
+    /// An empty prompt or one without room in the expert's context, no tokens asked for, a constraint, stop strings
+    /// without a detokenizer, sampling options out of range, mirostat, a model that fails.
     pub fn generate(
         &mut self,
         prompt: &[TokenId],
@@ -181,6 +181,9 @@ impl SequentialCascade {
                 "a prompt of {length} tokens leaves no room in the expert's context of {context}; shorten it to {} or fewer",
                 context - 1
             )
+        } else if options.constraint.is_some() {
+            let message = "a sequential cascade follows no constraint; use a session";
+            return Err(Error::new(ErrorKind::Option, message));
         } else if options.max_tokens == 0 {
             return Err(Error::new(ErrorKind::Option, "max tokens is 0; at least 1 is needed"));
         } else if !options.stop_strings.is_empty() && self.detokenizer.is_none() {
@@ -326,7 +329,7 @@ impl<'a> Writer<'a> {
     }
 
     fn emit(&mut self, token: TokenId, provenance: Provenance) -> Result<(), Error> {
-        let emitted = self.emitter.emit(&[(token, provenance)]);
+        let emitted = self.emitter.emit(&[(token, provenance)], false, None);
         if let Some(error) = emitted.error {
             return Err(error);
         }

@@ -1,13 +1,12 @@
 use crate::{
     Engine, Error, ErrorKind, Finish, Provenance, SessionOptions, Stats, Step, compatible::check_rule,
-    emit::Emitter, raced::Raced, watch::Watch,
+    constrained::Constrained, draft::Draft, emit::Emitter, watch::Watch,
 };
-use drafthorse_drafter::DraftRequest;
 use drafthorse_logits::{
     Draws, LogProbsOptions, Memory, Origin, Proposal, Sampler, SamplingOptions, TokenId, Verdict,
     drift::{Drift, DriftWarning},
 };
-use drafthorse_verifier::{AcceptanceRule, Guide, Needs, Round};
+use drafthorse_verifier::{AcceptanceRule, Guide, Round};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -17,19 +16,22 @@ use std::{
 ///
 /// After an error it ends; what was generated before has been given out.
 pub struct Session<'a> {
-    engine: &'a mut Engine,
-    rule: Arc<dyn AcceptanceRule>,
+    pub(crate) engine: &'a mut Engine,
+    pub(crate) rule: Arc<dyn AcceptanceRule>,
     sampler: Sampler,
-    draws: Box<dyn Draws + 'a>,
-    draft_length: usize,
+    /// The drafter's, which under a constraint is another one.
+    pub(crate) draft_sampler: Sampler,
+    pub(crate) constrained: Option<Constrained>,
+    pub(crate) draws: Box<dyn Draws + 'a>,
+    pub(crate) draft_length: usize,
     measure_price: bool,
     log_probs: Option<LogProbsOptions>,
     guide: Option<Guide>,
-    sequence: Vec<TokenId>,
-    prompt: usize,
-    memory: Memory,
-    emitter: Emitter,
-    watch: Watch,
+    pub(crate) sequence: Vec<TokenId>,
+    pub(crate) prompt: usize,
+    pub(crate) memory: Memory,
+    pub(crate) emitter: Emitter,
+    pub(crate) watch: Watch,
     stats: Stats,
     state: State,
 }
@@ -41,6 +43,17 @@ enum State {
     /// An error to be given out after the text that was held back.
     Failed(Error),
     Ended,
+}
+
+impl State {
+    /// Of a round with which the text broke off or was finished, or neither.
+    fn after(error: Option<Error>, finished: bool) -> Self {
+        match error {
+            Some(error) => Self::Failed(error),
+            None if finished => Self::Ended,
+            None => Self::Running,
+        }
+    }
 }
 
 impl std::fmt::Debug for Session<'_> {
@@ -63,6 +76,11 @@ impl<'a> Session<'a> {
         check_rule(&*engine.drafter, &*rule)?;
         check_prompt(prompt, engine)?;
         check_ending(options, engine)?;
+        let constrained = Constrained::of(options)?;
+        let (sampler, draft_sampler) = match &constrained {
+            Some(constrained) => constrained.samplers(&sampler),
+            None => (sampler.clone(), sampler),
+        };
         let mut longest = prompt.len();
         if let Some(guide) = &options.guide {
             check_tokens("negative prompt", &guide.negative, engine)?;
@@ -87,6 +105,8 @@ impl<'a> Session<'a> {
             rule,
             memory: sampler.memory(),
             sampler,
+            draft_sampler,
+            constrained,
             draws,
             sequence: prompt.to_vec(),
             prompt: prompt.len(),
@@ -143,7 +163,10 @@ impl<'a> Session<'a> {
     fn round(&mut self) -> Result<Step, Error> {
         let start = Instant::now();
         self.draws.begin_round(self.stats.rounds + 1);
-        let proposal = self.draft()?;
+        if let Some(constrained) = &self.constrained {
+            constrained.begin_round(self.generated().len());
+        }
+        let Draft { proposal, forced } = self.draft()?;
         let draft_time = start.elapsed();
         let before_verify = Instant::now();
         let round = Round {
@@ -155,20 +178,21 @@ impl<'a> Session<'a> {
             keep_logits: self.log_probs.is_some() || self.watch.is_on(),
             guide: self.guide.as_ref(),
         };
-        let reading = self.engine.verifier.read(&round, &*self.rule, &*self.draws).map_err(Error::expert)?;
+        let reading = self.engine.verifier.read(&round, &*self.rule, &*self.draws);
+        let reading = reading.map_err(|error| self.expert_error(error))?;
         let verify_time = before_verify.elapsed();
         let verdict = reading.judge(&round, &*self.rule, &mut *self.draws);
         self.check_verdict(&proposal, verdict)?;
-        if !proposal.tokens.is_empty() {
-            self.engine.drafter.observe(&verdict);
+        if proposal.tokens.len() > forced && verdict.accepted >= forced {
+            self.engine.drafter.observe(&Verdict { accepted: verdict.accepted - forced, ..verdict });
         }
         let deferrals = reading.deferrals(&round, &*self.rule, &verdict);
-        let certainties = self.watch.certainties(&reading, verdict.accepted + 1);
+        let mut tokens = tokens(&proposal, verdict, &deferrals);
+        let ended = self.keep_allowed(&mut tokens)?;
+        let certainties = self.watch.certainties(&reading, tokens.len());
         let give_up = self.watch.give_up(&certainties);
-        let mut emitted = self.emitter.emit_until(&tokens(&proposal, verdict, &deferrals), give_up);
-        for (token, &certainty) in emitted.tokens.iter_mut().zip(&certainties) {
-            token.certainty = self.watch.note(certainty);
-        }
+        let mut emitted = self.emitter.emit(&tokens, ended, give_up);
+        self.watch.note(&mut emitted.tokens, &certainties);
         if let Some(options) = self.log_probs {
             for (index, token) in emitted.tokens.iter_mut().enumerate() {
                 token.log_probs = reading.log_probs(index, token.id, options);
@@ -178,13 +202,14 @@ impl<'a> Session<'a> {
             tokens: emitted.tokens,
             text: emitted.text,
             drafted: proposal.tokens.len(),
+            forced,
             examined: verdict.examined(),
             accepted: verdict.accepted,
             draft_time,
             verify_time,
             other_time: Duration::ZERO,
             price: None,
-            judged: self.watch.judged(&proposal, &verdict),
+            judged: self.watch.judged(&proposal, forced, &verdict),
             finish: emitted.finish,
         };
         step.other_time = start.elapsed().saturating_sub(draft_time + verify_time);
@@ -195,40 +220,8 @@ impl<'a> Session<'a> {
         self.memory = memory;
         self.sequence.extend(step.tokens.iter().map(|token| token.id));
         self.stats.add(&step);
-        self.state = match (emitted.error, step.finish.is_some()) {
-            (Some(error), _) => State::Failed(error),
-            (None, true) => State::Ended,
-            (None, false) => State::Running,
-        };
+        self.state = State::after(emitted.error, step.finish.is_some());
         Ok(step)
-    }
-
-    fn draft(&mut self) -> Result<Proposal, Error> {
-        // The last token of a round never is a drafted one, so one less than what is left.
-        let max = self.draft_length.min(self.emitter.left() - 1);
-        let score_after = self.rule.needs_draft_after();
-        if self.draft_length == 0 || (max == 0 && !score_after) {
-            return Ok(Proposal::empty());
-        }
-        let vocab = self.engine.verifier.vocab_size();
-        let request = DraftRequest {
-            max,
-            score_after,
-            raw: self.rule.needs() == Needs::Raw || self.watch.records(),
-            vocab,
-            prompt: self.prompt,
-            // The law of such rules is made of what the drafter says too, and must not depend on k.
-            memory: if score_after { Memory::off() } else { self.memory },
-            sampler: &self.sampler,
-        };
-        let drafter = &mut self.engine.drafter;
-        let mut raced = Raced(&mut *self.draws);
-        let draws = if self.rule.shares_noise() { &mut raced } else { &mut *raced.0 };
-        let proposal = drafter
-            .propose(&self.sequence, &request, draws)
-            .map_err(|error| Error::drafter(drafter.name(), error))?;
-        proposal.check(vocab, max).map_err(|error| Error::proposal(drafter.name(), error))?;
-        Ok(proposal)
     }
 
     /// Rules of the user's own decide too.

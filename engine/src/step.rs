@@ -41,9 +41,11 @@ pub enum Finish {
     StopToken(TokenId),
     /// This stop string was generated.
     StopString(String),
-    /// As many tokens as were asked for.
+    /// The text is complete under its constraint, and nothing may follow.
+    Grammar,
+    /// As many tokens as were asked for; a constraint may want more.
     MaxTokens,
-    /// The sequence is as long as the expert's context.
+    /// The sequence is as long as the expert's context; a constraint may want more.
     ContextEnd,
     /// The expert was not sure of too many tokens in a row ([`SessionOptions::abstain`](crate::SessionOptions)).
     Unsure {
@@ -62,6 +64,8 @@ pub struct Step {
     pub text: String,
     /// Tokens proposed.
     pub drafted: usize,
+    /// Of them, tokens that the constraint forced, which stand first and cost no drafting.
+    pub forced: usize,
     /// Positions at which a proposed token was looked at: the accepted ones and the refused one.
     pub examined: usize,
     /// Proposed tokens that stand.
@@ -75,7 +79,7 @@ pub struct Step {
     /// What the rule did to the text, where it is not lossless and that was to be measured. The time this takes is
     /// in none of the others.
     pub price: Option<Price>,
-    /// The drafter's confidence (its raw probability) in each proposed token that was looked at, and whether it stood;
+    /// The drafter's confidence (its raw probability) in each token it proposed that was looked at, and whether it stood;
     /// where that is recorded.
     pub judged: Vec<Judged>,
     /// Why the text ended, if it did.
@@ -89,6 +93,7 @@ impl Step {
             tokens: Vec::new(),
             text,
             drafted: 0,
+            forced: 0,
             examined: 0,
             accepted: 0,
             draft_time: Duration::ZERO,

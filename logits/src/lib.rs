@@ -8,6 +8,7 @@
 //! * [`Combine`] and [`Guidance`]: rows made of several models' rows;
 //! * [`Sled`] and [`Dola`]: rows made of several layers of a model;
 //! * [`RowQuestion`]: what is wanted of rows that stay where they are;
+//! * [`Constraint`] and [`Matcher`]: what a text may say, along its tokens;
 //! * [`Proposal`] and [`Verdict`]: what a drafter and a judge exchange;
 //! * [`calibration`]: how often a confidence is right;
 //! * [`Draws`]: every random decision, keyed by seed, round, position and purpose;
@@ -29,6 +30,7 @@
 mod buffer;
 pub mod calibration;
 mod candidates;
+mod constraint;
 mod draws;
 pub mod drift;
 mod ensemble;
@@ -48,8 +50,10 @@ mod sampler;
 mod scores;
 mod select;
 mod simd;
+mod token_set;
 mod warp;
 
+pub use constraint::{Constraint, ConstraintError, Matcher};
 pub use draws::{Draws, Purpose, SeededDraws};
 pub use ensemble::{Combine, Guidance, Weights, log_softmax};
 pub use error::LogitsError;
@@ -65,6 +69,7 @@ pub use question::{RowAnswer, RowQuestion};
 pub use round::{Origin, Proposal, ProposalError, Verdict};
 pub use sampler::Sampler;
 pub use scores::Scores;
+pub use token_set::TokenSet;
 
 /// The number of a token in the vocabulary, from 0.
 pub type TokenId = u32;
