@@ -27,7 +27,8 @@ pub enum EarlyStopping {
 ///
 /// A text scores `sum(ln p) / length^length_penalty`, p being the expert's probabilities at temperature 1 and length its
 /// generated tokens, the stop token among them. Each step every beam goes on with the tokens that lead to the best sums;
-/// twice as many continuations as beams are looked at, so that enough are left where texts end.
+/// twice as many continuations as beams are looked at (more with several stop tokens), so that enough are left where texts
+/// end.
 ///
 /// # Cost
 ///
@@ -247,10 +248,11 @@ impl Search<'_> {
         self.score(best, at) <= *worst
     }
 
-    /// The best ways to go on, twice as many as beams where there are so many, the best first; of equal ones that of
-    /// the better beam, then of the lower token.
+    /// The best ways to go on, so many that as many as beams go on where the others end; the best first, of equal ones
+    /// that of the better beam, then of the lower token.
     fn candidates(&mut self, beams: &[Beam]) -> Result<Vec<Candidate>, Error> {
-        let wanted = self.options.beams.saturating_mul(2);
+        let endings = self.options.stop_tokens.len().max(1);
+        let wanted = self.options.beams.saturating_mul(1 + endings);
         let mut candidates = Vec::new();
         // Neighbours in this order have the most in common, and what they have in common is read once.
         let mut order: Vec<usize> = (0..beams.len()).collect();

@@ -150,6 +150,59 @@ fn a_search_by_hand() {
     assert_eq!(short.texts[1].finish, Finish::MaxTokens);
 }
 
+/// The searches of `fixtures/hf_beams.txt`, which transformers made: `tests/fixtures/beam/make.py` says how to read it.
+#[test]
+fn searches_find_what_those_of_transformers_find() {
+    let (mut model, mut found) = (written_out(), Vec::new().into_iter());
+    let (mut searches, mut others) = (0, 0);
+    for line in include_str!("fixtures/hf_beams.txt").lines() {
+        let words: Vec<&str> = line.split(' ').collect();
+        let numbers = |from: usize| words[from..].iter().map(|word| word.parse::<f64>().unwrap());
+        let tokens = |from: usize| numbers(from).map(|token| token as TokenId).collect::<Vec<_>>();
+        match words[0] {
+            "table" => {
+                let (vocab, rows) =
+                    (tokens(1)[0], numbers(2).map(|x| x as f32 / 1000.0).collect::<Vec<f32>>());
+                model = Arc::new(TableModel::from_fn(vocab as usize, |context| match *context {
+                    [.., a, b] => rows[((a * vocab + b) * vocab) as usize..][..vocab as usize].to_vec(),
+                    _ => vec![0.0; vocab as usize],
+                }));
+            }
+            "search" => {
+                assert!(found.next().is_none(), "no more texts than transformers finds");
+                let early_stopping = match words[3] {
+                    "first" => EarlyStopping::First,
+                    "likely" => EarlyStopping::Likely,
+                    _ => EarlyStopping::Certain,
+                };
+                let (beams, max_tokens) = (words[1].parse().unwrap(), tokens(4)[0] as usize);
+                let options = BeamSearch {
+                    beams,
+                    best: beams,
+                    length_penalty: words[2].parse().unwrap(),
+                    early_stopping,
+                    max_tokens,
+                    stop_tokens: tokens(5),
+                    processors: vec![],
+                };
+                found = search(&model, &options).into_iter();
+                searches += 1;
+            }
+            "text" => {
+                let text = found.next().unwrap();
+                // Texts of the same steps in another order are equally likely.
+                let steps = |at: usize| log_probs(&model, &tokens(2)[..at])[tokens(2)[at] as usize];
+                let sum: f64 = (0..tokens(2).len()).map(steps).sum();
+                assert!((sum - text.log_probability).abs() < 1e-12, "search {searches}: {:?}", text.tokens);
+                others += usize::from(text.tokens != tokens(2));
+                assert!((text.score - words[1].parse::<f64>().unwrap()).abs() < 1e-5, "search {searches}");
+            }
+            _ => assert!(line.starts_with('#'), "{line}"),
+        }
+    }
+    assert!(searches == 144 && others <= 10, "{others} others in {searches}");
+}
+
 struct Never(TokenId);
 
 impl LogitsProcessor for Never {
