@@ -2,7 +2,7 @@
 
 use crate::{
     Engine, Error, ErrorKind, Finish, Provenance, SessionOptions,
-    emit::Emitter,
+    emit::{Emitter, Ends},
     session::{check_ending, check_prompt},
 };
 use drafthorse_logits::{LogitsProcessor, Proposal, Sampler, SamplingOptions, TokenId};
@@ -151,7 +151,7 @@ impl Engine {
         let decoder = self.detokenizer.as_ref().map(|detokenizer| detokenizer.text_after(prompt));
         let mut emitter = Emitter::new(decoder, vec![], options.stop_tokens.clone(), length, limit.clone());
         let round: Vec<_> = tokens.iter().map(|&token| (token, Provenance::Bonus)).collect();
-        let emitted = emitter.emit(&round, false, None);
+        let emitted = emitter.emit(&round, Ends::default());
         emitted.error.map_or(Ok((emitted.text, emitted.finish.unwrap_or(limit))), Err)
     }
 }

@@ -14,6 +14,15 @@ pub(crate) struct Emitter {
     limit: Finish,
 }
 
+/// How a text may end with a round, besides by what the emitter knows.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Ends {
+    /// After the last token the text is complete, and nothing may follow.
+    pub(crate) complete: bool,
+    /// With this token, from 0, it is given up; and how sure the expert was there.
+    pub(crate) unsure: Option<(usize, f64)>,
+}
+
 /// What a round adds to the text.
 pub(crate) struct Emitted {
     pub(crate) tokens: Vec<StepToken>,
@@ -39,14 +48,9 @@ impl Emitter {
         self.left
     }
 
-    /// Takes the tokens of a round, up to the first stop token, stop string, limit, or error, or to the token with which
-    /// the text is given up, if one is, with the confidence there. After them the text has `ended` if nothing may follow.
-    pub(crate) fn emit(
-        &mut self,
-        round: &[(TokenId, Provenance)],
-        ended: bool,
-        give_up: Option<(usize, f64)>,
-    ) -> Emitted {
+    /// Takes the tokens of a round, up to the first stop token, stop string, limit, error, or the token with which the
+    /// text is given up.
+    pub(crate) fn emit(&mut self, round: &[(TokenId, Provenance)], ends: Ends) -> Emitted {
         let mut emitted = Emitted { tokens: Vec::new(), text: String::new(), finish: None, error: None };
         for (index, &(id, provenance)) in round.iter().enumerate() {
             let (text, finish) = match self.token(id) {
@@ -58,14 +62,14 @@ impl Emitter {
             };
             emitted.text += &text;
             emitted.tokens.push(StepToken { id, provenance, text, log_probs: None, certainty: None });
-            let gives_up = give_up.filter(|(at, _)| *at == index);
+            let gives_up = ends.unsure.filter(|(at, _)| *at == index);
             let finish = finish.or(gives_up.map(|(_, confidence)| Finish::Unsure { confidence }));
             if finish.is_some() {
                 emitted.finish = finish;
                 break;
             }
         }
-        if ended
+        if ends.complete
             && emitted.tokens.len() == round.len()
             && emitted
                 .finish

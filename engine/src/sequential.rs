@@ -1,7 +1,9 @@
 //! Cascades without speculation: what speculative cascades are measured against.
 
 use crate::{
-    Error, ErrorKind, Finish, Provenance, SessionOptions, check_pair, emit::Emitter, session::sampling,
+    Error, ErrorKind, Finish, Provenance, SessionOptions, check_pair,
+    emit::{Emitter, Ends},
+    session::sampling,
     watch::Watch,
 };
 use drafthorse_logits::{Context, Draws, Memory, Purpose, Sampler, Scores, SeededDraws, TokenId};
@@ -329,7 +331,7 @@ impl<'a> Writer<'a> {
     }
 
     fn emit(&mut self, token: TokenId, provenance: Provenance) -> Result<(), Error> {
-        let emitted = self.emitter.emit(&[(token, provenance)], false, None);
+        let emitted = self.emitter.emit(&[(token, provenance)], Ends::default());
         if let Some(error) = emitted.error {
             return Err(error);
         }

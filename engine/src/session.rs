@@ -1,6 +1,10 @@
 use crate::{
-    Engine, Error, ErrorKind, Finish, Provenance, SessionOptions, Stats, Step, compatible::check_rule,
-    constrained::Constrained, draft::Draft, emit::Emitter, watch::Watch,
+    Engine, Error, ErrorKind, Finish, Provenance, SessionOptions, Stats, Step,
+    compatible::check_rule,
+    constrained::Constrained,
+    draft::Draft,
+    emit::{Emitter, Ends},
+    watch::Watch,
 };
 use drafthorse_logits::{
     Draws, LogProbsOptions, Memory, Origin, Proposal, Sampler, SamplingOptions, TokenId, Verdict,
@@ -188,10 +192,10 @@ impl<'a> Session<'a> {
         }
         let deferrals = reading.deferrals(&round, &*self.rule, &verdict);
         let mut tokens = tokens(&proposal, verdict, &deferrals);
-        let ended = self.keep_allowed(&mut tokens)?;
+        let complete = self.keep_allowed(&mut tokens)?;
         let certainties = self.watch.certainties(&reading, tokens.len());
-        let give_up = self.watch.give_up(&certainties);
-        let mut emitted = self.emitter.emit(&tokens, ended, give_up);
+        let ends = Ends { complete, unsure: self.watch.give_up(&certainties) };
+        let mut emitted = self.emitter.emit(&tokens, ends);
         self.watch.note(&mut emitted.tokens, &certainties);
         if let Some(options) = self.log_probs {
             for (index, token) in emitted.tokens.iter_mut().enumerate() {
