@@ -1,6 +1,6 @@
 //! How sure the expert is along the text, and what follows from it.
 
-use crate::{Error, ErrorKind, SessionOptions};
+use crate::{Error, ErrorKind, SessionOptions, StepToken};
 use drafthorse_logits::{
     Proposal, Verdict,
     calibration::{Calibrator, Judged},
@@ -98,19 +98,22 @@ impl Watch {
         })
     }
 
-    /// The drafter's confidences in the tokens that were looked at, and whether they stood.
-    pub(crate) fn judged(&self, proposal: &Proposal, verdict: &Verdict) -> Vec<Judged> {
+    /// The drafter's confidences in the tokens that were looked at, and whether they stood; the first `forced` of the
+    /// proposal are not its own.
+    pub(crate) fn judged(&self, proposal: &Proposal, forced: usize, verdict: &Verdict) -> Vec<Judged> {
         let examined = if self.record { verdict.examined() } else { 0 };
-        let both = proposal.tokens.iter().zip(&proposal.scores).take(examined).enumerate();
+        let both = proposal.tokens.iter().zip(&proposal.scores).take(examined).enumerate().skip(forced);
         both.map(|(at, (&token, scores))| (scores.raw_prob(token), at < verdict.accepted)).collect()
     }
 
-    /// Takes note of a token of the text; whether the token shall say how sure the expert was.
-    pub(crate) fn note(&mut self, certainty: Certainty) -> Option<Certainty> {
-        if let Some(drift) = &mut self.drift {
-            drift.observe(certainty);
+    /// Takes note of tokens of the text, which then say how sure the expert was if they shall.
+    pub(crate) fn note(&mut self, tokens: &mut [StepToken], certainties: &[Certainty]) {
+        for (token, &certainty) in tokens.iter_mut().zip(certainties) {
+            if let Some(drift) = &mut self.drift {
+                drift.observe(certainty);
+            }
+            token.certainty = self.record.then_some(certainty);
         }
-        self.record.then_some(certainty)
     }
 
     pub(crate) fn drift(&self) -> Option<&Drift> {
