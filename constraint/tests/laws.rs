@@ -201,7 +201,9 @@ fn every_rule_keeps_to_the_grammar() {
 }
 
 /// A constraint made of another one's matchers.
-struct Wrong(Grammar, fn(Box<dyn Matcher>) -> Box<dyn Matcher>);
+struct Wrong(Grammar, Wrap);
+
+type Wrap = fn(Box<dyn Matcher>) -> Box<dyn Matcher>;
 
 impl Constraint for Wrong {
     fn vocab_size(&self) -> usize {
@@ -246,7 +248,7 @@ impl Matcher for NeverRollsBack {
 
 #[test]
 fn wrong_matchers_are_found() {
-    let wrong: [(&str, fn(Box<dyn Matcher>) -> Box<dyn Matcher>); 2] = [
+    let wrong: [(&str, Wrap); 2] = [
         ("lags by a token", |matcher| Box::new(Lags(matcher))),
         ("is not rolled back", |matcher| Box::new(NeverRollsBack(matcher, HashMap::new()))),
     ];

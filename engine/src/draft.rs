@@ -2,7 +2,7 @@
 
 use crate::{Error, Session, raced::Raced};
 use drafthorse_drafter::DraftRequest;
-use drafthorse_logits::{Proposal, TokenId};
+use drafthorse_logits::{Memory, Proposal, TokenId};
 use drafthorse_verifier::{Kind, Needs};
 
 /// A proposal, of which the first `forced` tokens cost nothing.
@@ -21,7 +21,10 @@ impl Session<'_> {
             return Ok(Draft::default());
         }
         let Some(constrained) = self.constrained.clone() else {
-            return Ok(Draft { proposal: self.ask(&self.sequence.clone(), max)?, forced: 0 });
+            let sequence = std::mem::take(&mut self.sequence);
+            let proposal = self.ask(&sequence, self.memory, max);
+            self.sequence = sequence;
+            return Ok(Draft { proposal: proposal?, forced: 0 });
         };
         // Where the law looks at the draft, a guess would change it; what is certain is what the drafter would say.
         let guesses = self.rule.kind() == Kind::Lossless && !score_after;
@@ -31,7 +34,10 @@ impl Session<'_> {
         let text = [&self.sequence, &proposal.tokens[..]].concat();
         let ended = constrained.has_ended(&text[self.prompt..]);
         if (forced < max || score_after) && !ended {
-            let mut more = self.ask(&text, max - forced)?;
+            let tokens = proposal.tokens.iter().zip(&proposal.scores);
+            let remember = |memory, (&token, scores)| self.draft_sampler.remember(memory, scores, token);
+            let memory = tokens.fold(self.memory, remember);
+            let mut more = self.ask(&text, memory, max - forced)?;
             constrained.cut(&text[self.prompt..], &mut more);
             proposal.tokens.append(&mut more.tokens);
             proposal.scores.append(&mut more.scores);
@@ -40,14 +46,17 @@ impl Session<'_> {
     }
 
     /// What the drafter proposes after `sequence`.
-    fn ask(&mut self, sequence: &[TokenId], max: usize) -> Result<Proposal, Error> {
+    fn ask(&mut self, sequence: &[TokenId], memory: Memory, max: usize) -> Result<Proposal, Error> {
         let vocab = self.engine.verifier.vocab_size();
+        let score_after = self.rule.needs_draft_after();
         let request = DraftRequest {
             max,
-            score_after: self.rule.needs_draft_after(),
+            score_after,
             raw: self.rule.needs() == Needs::Raw,
             vocab,
             prompt: self.prompt,
+            // The law of such rules is made of what the drafter says too, and must not depend on k.
+            memory: if score_after { Memory::off() } else { memory },
             sampler: &self.draft_sampler,
         };
         let drafter = &mut self.engine.drafter;

@@ -1,7 +1,9 @@
 //! Cascades without speculation: what speculative cascades are measured against.
 
-use crate::{Error, ErrorKind, Finish, Provenance, SessionOptions, check_pair, emit::Emitter};
-use drafthorse_logits::{Context, Draws, Purpose, Sampler, Scores, SeededDraws, TokenId};
+use crate::{
+    Error, ErrorKind, Finish, Provenance, SessionOptions, check_pair, emit::Emitter, session::sampling,
+};
+use drafthorse_logits::{Context, Draws, Memory, Purpose, Sampler, Scores, SeededDraws, TokenId};
 use drafthorse_model::{CachedModel, Detokenizer, LanguageModel, ModelError, SequenceModel};
 use std::{
     sync::Arc,
@@ -130,7 +132,7 @@ impl SequentialCascade {
     /// # Errors
     ///
     /// An empty prompt or one without room in the expert's context, no tokens asked for, a constraint, stop strings
-    /// without a detokenizer, sampling options out of range, a model that fails.
+    /// without a detokenizer, sampling options out of range, mirostat, a model that fails.
     pub fn generate(
         &mut self,
         prompt: &[TokenId],
@@ -212,7 +214,12 @@ impl<'a> Writer<'a> {
         prompt: &[TokenId],
         options: &SessionOptions,
     ) -> Result<Self, Error> {
-        let plain = Sampler::new(&options.sampling)?;
+        let plain = Sampler::new(&sampling(options))?.seeded(options.seed);
+        if plain.memory() != Memory::off() {
+            let message =
+                "mirostat follows the surprises of one model, and two write here; use top-p or min-p";
+            return Err(Error::new(ErrorKind::Option, message));
+        }
         let sampler = options.processors.iter().cloned().fold(plain, Sampler::with_processor);
         sampler.check_vocabulary(cascade.expert.vocab_size())?;
         Ok(Self {

@@ -2,7 +2,9 @@ use crate::{
     Engine, Error, ErrorKind, Finish, Provenance, SessionOptions, Stats, Step, compatible::check_rule,
     constrained::Constrained, draft::Draft, emit::Emitter,
 };
-use drafthorse_logits::{Draws, LogProbsOptions, Origin, Proposal, Sampler, TokenId, Verdict};
+use drafthorse_logits::{
+    Draws, LogProbsOptions, Memory, Origin, Proposal, Sampler, SamplingOptions, TokenId, Verdict,
+};
 use drafthorse_verifier::{AcceptanceRule, Guide, Round};
 use std::{
     sync::Arc,
@@ -26,6 +28,7 @@ pub struct Session<'a> {
     guide: Option<Guide>,
     pub(crate) sequence: Vec<TokenId>,
     pub(crate) prompt: usize,
+    pub(crate) memory: Memory,
     pub(crate) emitter: Emitter,
     stats: Stats,
     state: State,
@@ -53,7 +56,7 @@ impl<'a> Session<'a> {
         options: &SessionOptions,
         draws: Box<dyn Draws + 'a>,
     ) -> Result<Self, Error> {
-        let plain = Sampler::new(&options.sampling)?;
+        let plain = Sampler::new(&sampling(options))?.seeded(options.seed);
         let sampler = options.processors.iter().cloned().fold(plain, Sampler::with_processor);
         sampler.check_vocabulary(engine.verifier.vocab_size())?;
         let rule = options.rule.clone().unwrap_or_else(|| engine.rule.clone());
@@ -86,6 +89,7 @@ impl<'a> Session<'a> {
             guide: options.guide.clone(),
             engine,
             rule,
+            memory: sampler.memory(),
             sampler,
             draft_sampler,
             constrained,
@@ -144,6 +148,7 @@ impl<'a> Session<'a> {
         let round = Round {
             sequence: &self.sequence,
             prompt: self.prompt,
+            memory: self.memory,
             proposal: &proposal,
             sampler: &self.sampler,
             keep_logits: self.log_probs.is_some(),
@@ -183,6 +188,8 @@ impl<'a> Session<'a> {
         if self.measure_price {
             step.price = reading.price(&round, &*self.rule, &deferrals, step.tokens.len());
         }
+        let memory = reading.remember(&round, step.tokens.iter().map(|token| token.id));
+        self.memory = memory;
         self.sequence.extend(step.tokens.iter().map(|token| token.id));
         self.stats.add(&step);
         self.state = match (emitted.error, step.finish.is_some()) {
@@ -244,6 +251,15 @@ fn tokens(proposal: &Proposal, verdict: Verdict, deferrals: &[Option<bool>]) -> 
         (token, if asked { Provenance::Deferred } else { Provenance::Drafted })
     });
     accepted.chain([(verdict.next, last)]).collect()
+}
+
+/// The options, with the stop tokens as what ends a text where nothing else does.
+pub(crate) fn sampling(options: &SessionOptions) -> SamplingOptions {
+    let mut sampling = options.sampling.clone();
+    if sampling.min_tokens > 0 && sampling.end_tokens.is_empty() {
+        sampling.end_tokens.clone_from(&options.stop_tokens);
+    }
+    sampling
 }
 
 fn check_prompt(prompt: &[TokenId], engine: &Engine) -> Result<(), Error> {

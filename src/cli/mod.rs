@@ -9,6 +9,7 @@ mod failure;
 mod generate;
 mod interrupt;
 mod json;
+mod laws;
 mod output;
 mod parts;
 mod prompts;
