@@ -1,8 +1,9 @@
 //! Text to tokens and back.
 
-use crate::{ModelError, Vocabulary};
+use crate::{AddedToken, ByteCoding, ModelError, TokenBytes, Vocabulary, token_bytes};
 use drafthorse_logits::TokenId;
 use std::path::{Path, PathBuf};
+use tokenizers::decoders::DecoderWrapper;
 
 /// A tokenizer in the `tokenizer.json` format of Hugging Face.
 pub struct Tokenizer {
@@ -95,6 +96,27 @@ impl Tokenizer {
         self.inner.decode(tokens, true).map_err(|error| fail(&error.to_string()))
     }
 
+    /// What each token adds to a text.
+    ///
+    /// # Errors
+    ///
+    /// The tokenizer writes its tokens in a way from which their bytes do not follow.
+    pub fn token_bytes(&self) -> Result<Vec<TokenBytes>, ModelError> {
+        let decoder = self.inner.get_decoder();
+        let coding = decoder.map_or(Ok(ByteCoding::Plain), |decoder| {
+            coding(decoder).map(|coding| coding.unwrap_or(ByteCoding::Plain))
+        });
+        let coding = coding.map_err(|name| {
+            let path = self.path.display();
+            fail(&format!("{path}: a tokenizer with the decoder {name}, whose tokens are no bytes of a text"))
+        })?;
+        let added = self.inner.get_added_tokens_decoder();
+        Ok(token_bytes(&self.vocabulary, coding, |token| {
+            let special = added.get(&token)?.special;
+            Some(if special { AddedToken::Special } else { AddedToken::Text })
+        }))
+    }
+
     pub(crate) fn check_fits(&self, vocab: usize) -> Result<(), ModelError> {
         let size = self.vocabulary.len();
         let Some(token) = (vocab..size).find(|&id| self.vocabulary.text(id as TokenId).is_some()) else {
@@ -103,6 +125,23 @@ impl Tokenizer {
         let token = token as TokenId;
         let text = self.vocabulary.text(token).unwrap_or_default().to_owned();
         Err(ModelError::TokenizerVocabulary { path: self.path.clone(), token, text, vocab })
+    }
+}
+
+/// How a decoder's tokens are written; `None` of one that does not say.
+fn coding(decoder: &DecoderWrapper) -> Result<Option<ByteCoding>, &'static str> {
+    match decoder {
+        DecoderWrapper::ByteLevel(_) => Ok(Some(ByteCoding::ByteLevel)),
+        DecoderWrapper::ByteFallback(_) | DecoderWrapper::Metaspace(_) => Ok(Some(ByteCoding::ByteFallback)),
+        DecoderWrapper::Replace(replace) => Ok((replace.content == " ").then_some(ByteCoding::ByteFallback)),
+        DecoderWrapper::Fuse(_) | DecoderWrapper::Strip(_) => Ok(None),
+        DecoderWrapper::BPE(_) => Err("BPEDecoder"),
+        DecoderWrapper::WordPiece(_) => Err("WordPiece"),
+        DecoderWrapper::CTC(_) => Err("CTC"),
+        DecoderWrapper::Sequence(all) => {
+            let codings: Result<Vec<_>, _> = all.get_decoders().iter().map(coding).collect();
+            Ok(codings?.into_iter().flatten().next())
+        }
     }
 }
 
