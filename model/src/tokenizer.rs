@@ -87,6 +87,16 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
+    /// The tokens of `text` as a part of a longer one: without those the tokenizer puts around a text.
+    ///
+    /// # Errors
+    ///
+    /// As [`encode`](Self::encode).
+    pub fn encode_plain(&self, text: &str) -> Result<Vec<TokenId>, ModelError> {
+        let encoding = self.inner.encode_fast(text, false).map_err(|error| fail(&error.to_string()))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
     /// The text of `tokens`, without special tokens; bytes that are no UTF-8 become U+FFFD.
     ///
     /// # Errors

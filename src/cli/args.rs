@@ -1,6 +1,9 @@
 //! What can be said on the command line.
 
-use super::{bench::setting::Synthetic, laws::LawArgs, prove::args::ProveArgs, sweep::args::SweepArgs};
+use super::{
+    bench::setting::Synthetic, grammar::GrammarArgs, laws::LawArgs, prove::args::ProveArgs,
+    sweep::args::SweepArgs,
+};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use drafthorse::{
     DeviceChoice, SamplingOptions, TokenId, WeightType,
@@ -319,6 +322,8 @@ pub(crate) struct GenerateArgs {
     /// Do not end at the model's end-of-text token
     #[arg(long, help_heading = "Ending")]
     pub(crate) ignore_eos: bool,
+    #[command(flatten)]
+    pub(crate) grammar: GrammarArgs,
     /// One JSON object with text, tokens and statistics instead of streamed text
     #[arg(long, help_heading = "Output")]
     pub(crate) json: bool,

@@ -22,6 +22,9 @@ use std::{
 
 const NOTHING_TO_COMPARE: &str = "nothing is drafted: there is nothing to compare";
 
+/// Tokens drafted a round where a grammar alone drafts.
+const FORCED: usize = 4;
+
 /// Runs of each side behind `--compare`.
 const COMPARED: usize = 3;
 
@@ -72,10 +75,12 @@ pub(crate) fn run(args: &GenerateArgs) -> Outcome {
 }
 
 fn draft_length(args: &GenerateArgs, parts: &Parts) -> usize {
-    if matches!(parts.drafter, DrafterPart::None) {
-        return 0;
+    match parts.drafter {
+        // What a grammar forces needs no drafter.
+        DrafterPart::None if args.grammar.is_given() => args.draft_length.unwrap_or(FORCED),
+        DrafterPart::None => 0,
+        _ => args.draft_length.unwrap_or_else(|| parts.drafter.default_length()),
     }
-    args.draft_length.unwrap_or_else(|| parts.drafter.default_length())
 }
 
 /// What was generated.
@@ -203,6 +208,7 @@ fn options(args: &GenerateArgs, prompt: &[TokenId], parts: &Parts) -> Result<Ses
         stop_strings: args.stop.clone(),
         log_probs: args.log_probs(),
         guide: args.law.guide(prompt, &parts.expert)?,
+        constraint: args.grammar.open(&parts.expert, &args.parts.expert)?,
         ..Default::default()
     })
 }
@@ -285,6 +291,7 @@ fn print_json(
         "law": args.law.json(),
         "rule": json::rule(rule),
         "draft_length": draft_length(args, parts),
+        "grammar": args.grammar.json(),
         "version": env!("CARGO_PKG_VERSION"),
         "device": parts.expert.device().to_string(),
         "weights": args.parts.models.load_options(false).weights.name(),

@@ -7,6 +7,7 @@ mod completions;
 mod devices;
 mod failure;
 mod generate;
+mod grammar;
 mod interrupt;
 mod json;
 mod laws;
