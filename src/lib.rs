@@ -1,9 +1,13 @@
 #![doc = include_str!("../README.md")]
 
+pub mod classify;
 pub mod cost;
 pub mod demo;
+pub mod inspect;
 pub mod proof;
 pub mod quality;
+mod rows;
+pub mod score;
 pub mod synthetic;
 
 pub use drafthorse_constraint as constraint;

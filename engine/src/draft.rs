@@ -52,7 +52,7 @@ impl Session<'_> {
         let request = DraftRequest {
             max,
             score_after,
-            raw: self.rule.needs() == Needs::Raw,
+            raw: self.rule.needs() == Needs::Raw || self.watch.records(),
             vocab,
             prompt: self.prompt,
             // The law of such rules is made of what the drafter says too, and must not depend on k.

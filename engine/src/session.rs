@@ -1,9 +1,14 @@
 use crate::{
-    Engine, Error, ErrorKind, Finish, Provenance, SessionOptions, Stats, Step, compatible::check_rule,
-    constrained::Constrained, draft::Draft, emit::Emitter,
+    Engine, Error, ErrorKind, Finish, Provenance, SessionOptions, Stats, Step,
+    compatible::check_rule,
+    constrained::Constrained,
+    draft::Draft,
+    emit::{Emitter, Ends},
+    watch::Watch,
 };
 use drafthorse_logits::{
     Draws, LogProbsOptions, Memory, Origin, Proposal, Sampler, SamplingOptions, TokenId, Verdict,
+    drift::{Drift, DriftWarning},
 };
 use drafthorse_verifier::{AcceptanceRule, Guide, Round};
 use std::{
@@ -30,6 +35,7 @@ pub struct Session<'a> {
     pub(crate) prompt: usize,
     pub(crate) memory: Memory,
     pub(crate) emitter: Emitter,
+    pub(crate) watch: Watch,
     stats: Stats,
     state: State,
 }
@@ -84,6 +90,7 @@ impl<'a> Session<'a> {
         Ok(Self {
             emitter: Emitter::new(decoder, strings, tokens, left, limit),
             draft_length: options.draft_length.unwrap_or(engine.draft_length),
+            watch: Watch::new(options)?,
             measure_price: options.measure_price,
             log_probs: options.log_probs,
             guide: options.guide.clone(),
@@ -104,6 +111,16 @@ impl<'a> Session<'a> {
     /// The numbers so far.
     pub fn stats(&self) -> &Stats {
         &self.stats
+    }
+
+    /// What is to be said about the expert's certainty so far, against the reference of the options.
+    pub fn drift(&self) -> Option<DriftWarning> {
+        self.watched().and_then(Drift::check)
+    }
+
+    /// What was counted for [`drift`](Self::drift), to be merged with that of other texts; `None` without a reference.
+    pub fn watched(&self) -> Option<&Drift> {
+        self.watch.drift()
     }
 
     /// The tokens generated so far.
@@ -151,7 +168,7 @@ impl<'a> Session<'a> {
             memory: self.memory,
             proposal: &proposal,
             sampler: &self.sampler,
-            keep_logits: self.log_probs.is_some(),
+            keep_logits: self.log_probs.is_some() || self.watch.is_on(),
             guide: self.guide.as_ref(),
         };
         let reading = self.engine.verifier.read(&round, &*self.rule, &*self.draws);
@@ -164,8 +181,13 @@ impl<'a> Session<'a> {
         }
         let deferrals = reading.deferrals(&round, &*self.rule, &verdict);
         let mut tokens = tokens(&proposal, verdict, &deferrals);
-        let ended = self.keep_allowed(&mut tokens)?;
-        let mut emitted = self.emitter.emit(&tokens, ended);
+        let complete = self.keep_allowed(&mut tokens)?;
+        let certainties = self.watch.certainties(&reading, verdict.accepted + 1);
+        let ends = Ends { complete, unsure: self.watch.give_up(&certainties) };
+        let mut emitted = self.emitter.emit(&tokens, ends);
+        for (token, &certainty) in emitted.tokens.iter_mut().zip(&certainties) {
+            token.certainty = self.watch.note(certainty);
+        }
         if let Some(options) = self.log_probs {
             for (index, token) in emitted.tokens.iter_mut().enumerate() {
                 token.log_probs = reading.log_probs(index, token.id, options);
@@ -182,6 +204,7 @@ impl<'a> Session<'a> {
             verify_time,
             other_time: Duration::ZERO,
             price: None,
+            judged: self.watch.judged(&proposal, &verdict),
             finish: emitted.finish,
         };
         step.other_time = start.elapsed().saturating_sub(draft_time + verify_time);

@@ -7,7 +7,7 @@ use super::{
     interrupt::{INTERRUPTED, Interrupt},
     json::{self, StatsJson},
     output,
-    parts::{self, DrafterPart, Expert, Parts},
+    parts::{self, Expert, Parts},
 };
 use anstyle::{AnsiColor, Style};
 use drafthorse::{
@@ -15,26 +15,20 @@ use drafthorse::{
     engine::{Provenance, StepToken},
 };
 use serde_json::json;
-use std::{
-    io::{IsTerminal, Read, Write},
-    process::ExitCode,
-};
+use std::{io::Write, process::ExitCode};
 
 const NOTHING_TO_COMPARE: &str = "nothing is drafted: there is nothing to compare";
-
-/// Tokens drafted a round where a grammar alone drafts.
-const FORCED: usize = 4;
 
 /// Runs of each side behind `--compare`.
 const COMPARED: usize = 3;
 
 pub(crate) fn run(args: &GenerateArgs) -> Outcome {
-    let parts = Parts::open(&args.parts, args.drafter.as_deref())?;
-    let (prompt, prompt_text) = prompt(args, &parts)?;
+    let parts = Parts::open(&args.parts, args.drafting.drafter.as_deref())?;
+    let (prompt, prompt_text) = args.input.read(&parts.expert, &args.parts.expert)?;
     // From here on: before there is text, Ctrl-C has nothing to save.
     let interrupt = Interrupt::listen();
     let options = options(args, &prompt, &parts)?;
-    let k = draft_length(args, &parts);
+    let k = args.draft_length(&parts.drafter);
     let law = args.law.open(&args.parts.models)?;
     let expert = Expert { model: &parts.expert, law: &law };
     let mut engine = parts::engine(expert, parts.drafter.make(), &args.parts, k)?;
@@ -71,15 +65,6 @@ pub(crate) fn run(args: &GenerateArgs) -> Outcome {
         Some(failure) => Err(failure),
         None if interrupt.seen() => Ok(ExitCode::from(INTERRUPTED)),
         None => Ok(ExitCode::SUCCESS),
-    }
-}
-
-fn draft_length(args: &GenerateArgs, parts: &Parts) -> usize {
-    match parts.drafter {
-        // What a grammar forces needs no drafter.
-        DrafterPart::None if args.grammar.is_given() => args.draft_length.unwrap_or(FORCED),
-        DrafterPart::None => 0,
-        _ => args.draft_length.unwrap_or_else(|| parts.drafter.default_length()),
     }
 }
 
@@ -132,7 +117,7 @@ fn end_line(args: &GenerateArgs, out: &mut impl Write) -> Result<(), Failure> {
 }
 
 fn print_step(args: &GenerateArgs, step: &Step, out: &mut impl Write) -> Result<(), Failure> {
-    if args.tokens.is_some() {
+    if args.input.tokens.is_some() {
         for token in &step.tokens {
             paint(args, token.provenance, &format!("{} ", token.id), out)?;
         }
@@ -162,49 +147,12 @@ fn paint(
     Ok(write!(out, "{style}{text}{style:#}")?)
 }
 
-/// The prompt's tokens, from wherever it comes, and how it reads.
-fn prompt(args: &GenerateArgs, parts: &Parts) -> Result<(Vec<TokenId>, String), Failure> {
-    if let Some(tokens) = &args.tokens {
-        let words: Vec<_> = tokens.0.iter().map(ToString::to_string).collect();
-        return Ok((tokens.0.clone(), words.join(" ") + " "));
-    }
-    let text = match (&args.prompt, &args.file) {
-        (Some(prompt), _) => prompt.clone(),
-        (None, Some(file)) => std::fs::read_to_string(file)
-            .map_err(|error| Failure::new(format!("cannot read {}: {error}", file.display())))?,
-        (None, None) => standard_input()?,
-    };
-    let Some(tokenizer) = parts.expert.tokenizer() else {
-        let folder = &args.parts.expert;
-        return Err(Failure::new(format!(
-            "{folder} has no tokenizer.json; give token ids with --tokens 1,2,3"
-        )));
-    };
-    Ok((tokenizer.encode(&text)?, text))
-}
-
-fn standard_input() -> Result<String, Failure> {
-    let mut input = std::io::stdin();
-    if input.is_terminal() {
-        let message = "no prompt: give one as an argument, with -f FILE, or on the standard input";
-        return Err(Failure::new(message));
-    }
-    let mut text = String::new();
-    match input.read_to_string(&mut text) {
-        Ok(_) => Ok(text),
-        Err(error) => Err(Failure::new(format!("cannot read the standard input: {error}"))),
-    }
-}
-
 fn options(args: &GenerateArgs, prompt: &[TokenId], parts: &Parts) -> Result<SessionOptions, Failure> {
-    let mut stop_tokens = parts.expert.generation_config().eos.clone();
-    // Some configurations name tokens that the model cannot say.
-    stop_tokens.retain(|&token| !args.ignore_eos && (token as usize) < parts.expert.config().vocab_size);
     Ok(SessionOptions {
         sampling: args.sampling.options(),
         seed: args.sampling.seed,
         max_tokens: args.max_tokens,
-        stop_tokens,
+        stop_tokens: parts::stop_tokens(&parts.expert, args.ignore_eos),
         stop_strings: args.stop.clone(),
         log_probs: args.log_probs(),
         guide: args.law.guide(prompt, &parts.expert)?,
@@ -253,7 +201,7 @@ fn compare(
     options: &SessionOptions,
     interrupt: &Interrupt,
 ) -> Result<Option<Compared>, Failure> {
-    let k = draft_length(args, parts);
+    let k = args.draft_length(&parts.drafter);
     let timed = |k: usize| {
         let engine = parts::engine(expert, parts.drafter.make(), &args.parts, k)?;
         let text = parts::measure(engine, prompt, options, interrupt)?;
@@ -290,7 +238,7 @@ fn print_json(
         "drafter": parts.drafter.name(),
         "law": args.law.json(),
         "rule": json::rule(rule),
-        "draft_length": draft_length(args, parts),
+        "draft_length": args.draft_length(&parts.drafter),
         "grammar": args.grammar.json(),
         "version": env!("CARGO_PKG_VERSION"),
         "device": parts.expert.device().to_string(),

@@ -3,19 +3,23 @@
 mod args;
 mod bench;
 mod check;
+mod classify;
 mod completions;
 mod devices;
 mod failure;
 mod generate;
 mod grammar;
+mod inspect;
 mod interrupt;
 mod json;
 mod laws;
 mod output;
 mod parts;
+mod prompt;
 mod prompts;
 mod prove;
 mod rules;
+mod score;
 mod sweep;
 
 use args::{Cli, Command};
@@ -28,6 +32,9 @@ pub(crate) fn run() -> ExitCode {
     let cli = Cli::parse_from(known_spelling(std::env::args_os()));
     let result = match &cli.command {
         Command::Generate(args) => generate::run(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Score(args) => score::run(args),
+        Command::Classify(args) => classify::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Prove(args) => prove::run(args),
         Command::Sweep(args) => sweep::run(args),

@@ -1,0 +1,196 @@
+//! Reads a text again, and collects what is said.
+
+use super::{
+    Laws, LayerSource, LensCell, Origin, Pair, Position,
+    belief::{Name, belief, lens_cell},
+};
+use crate::rows::rows_at_a_time;
+use drafthorse_logits::{Context, Logits, Probs, Sampler, SamplingOptions, Scores, TokenId};
+use drafthorse_model::{LayerLogits, ModelError, SequenceModel};
+use drafthorse_verifier::{AcceptanceRule, Needs};
+
+/// How much is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs)]
+pub struct Look {
+    /// How many of the last tokens.
+    pub last: usize,
+    /// How many of the most probable tokens of each row.
+    pub candidates: usize,
+    /// Bins of the histograms.
+    pub bins: usize,
+}
+
+impl Default for Look {
+    fn default() -> Self {
+        Self { last: usize::MAX, candidates: 10, bins: 40 }
+    }
+}
+
+/// Who is asked.
+#[allow(clippy::exhaustive_structs, missing_debug_implementations)]
+pub struct Sides<'a> {
+    /// The expert, with or without its layers.
+    pub expert: &'a mut dyn LayerSource,
+    /// The drafter, if it is a model.
+    pub drafter: Option<&'a mut dyn SequenceModel>,
+    /// What accepts.
+    pub rule: &'a dyn AcceptanceRule,
+    /// How tokens are sampled.
+    pub sampler: &'a Sampler,
+}
+
+/// What is looked at.
+#[derive(Clone, Copy, Debug)]
+#[allow(clippy::exhaustive_structs)]
+pub struct Text<'a> {
+    /// Its tokens.
+    pub tokens: &'a [TokenId],
+    /// How many of them are the prompt.
+    pub prompt: usize,
+    /// What becomes readable with each token; may be shorter.
+    pub pieces: &'a [String],
+    /// Where the tokens after the prompt come from, and the round; may be shorter.
+    pub origins: &'a [(Origin, usize)],
+}
+
+impl<'a> Text<'a> {
+    /// A text that was given.
+    pub fn prompt(tokens: &'a [TokenId]) -> Self {
+        Self { tokens, prompt: tokens.len(), pieces: &[], origins: &[] }
+    }
+
+    fn position(&self, index: usize, name: &Name<'_>) -> Position {
+        let id = self.tokens[index];
+        let generated = index.checked_sub(self.prompt).and_then(|at| self.origins.get(at));
+        Position {
+            index,
+            id,
+            text: self.pieces.get(index).cloned().unwrap_or_default(),
+            name: name(id),
+            origin: generated.map_or(Origin::Prompt, |(origin, _)| *origin),
+            round: generated.map(|(_, round)| *round),
+            expert: None,
+            drafter: None,
+            pair: None,
+            lens: Vec::new(),
+        }
+    }
+}
+
+/// What expert and drafter say of the last tokens of a text. Holds only a few rows at a time.
+///
+/// # Errors
+///
+/// An empty text, one longer than the expert's context, a token outside its vocabulary; a model fails, or gives a row
+/// from which no token can be drawn.
+pub fn look(
+    mut sides: Sides<'_>,
+    text: &Text<'_>,
+    look: &Look,
+    name: &Name<'_>,
+) -> Result<Vec<Position>, ModelError> {
+    let tokens = text.tokens;
+    let shown = tokens.len().saturating_sub(look.last);
+    let mut positions: Vec<_> =
+        (shown..tokens.len().min(1)).map(|first| text.position(first, name)).collect();
+    if tokens.is_empty() {
+        return Err(ModelError::EmptySequence);
+    }
+    let plain = Sampler::new(&SamplingOptions { temperature: 1.0, ..SamplingOptions::default() })?;
+    let asked = Asked { text, look, name, plain };
+    let read = &tokens[..tokens.len() - 1];
+    let readable = sides.drafter.as_ref().map_or(0, |drafter| readable(&**drafter, read));
+    let step = rows_at_a_time(sides.expert.vocab_size(), sides.expert.layers());
+    for start in (shown.max(1) - 1..read.len()).step_by(step) {
+        let end = read.len().min(start + step);
+        let rows = sides.expert.read(&read[..end], end - start)?;
+        let draft = match &mut sides.drafter {
+            Some(drafter) if start < readable => {
+                let end = end.min(readable);
+                Some(drafter.logits(&read[..end], end - start)?)
+            }
+            _ => None,
+        };
+        for row in 0..end - start {
+            positions.push(asked.position(&sides, start, row, &rows, draft.as_ref())?);
+        }
+    }
+    Ok(positions)
+}
+
+/// How many tokens a model can read.
+fn readable(model: &dyn SequenceModel, tokens: &[TokenId]) -> usize {
+    let known = tokens.iter().take_while(|&&token| (token as usize) < model.vocab_size()).count();
+    known.min(model.context_len())
+}
+
+/// What is the same at every position.
+struct Asked<'a> {
+    text: &'a Text<'a>,
+    look: &'a Look,
+    name: &'a Name<'a>,
+    plain: Sampler,
+}
+
+impl Asked<'_> {
+    /// What the rows with this number say, the first of which follows token `start`.
+    fn position(
+        &self,
+        sides: &Sides<'_>,
+        start: usize,
+        row: usize,
+        rows: &LayerLogits,
+        draft: Option<&Logits>,
+    ) -> Result<Position, ModelError> {
+        let (at, index) = (start + row, start + row + 1);
+        let mut position = self.text.position(index, self.name);
+        let context = Context::new(&self.text.tokens[..=at], self.text.prompt);
+        let logits = rows.last.row(row);
+        let expert = sides.sampler.scores(&context, logits)?;
+        position.expert = Some(belief(&expert, logits, position.id, self.look, self.name));
+        if let Some(draft) = draft.filter(|draft| row < draft.rows()) {
+            // As the drafter itself does where the vocabularies are padded to different lengths.
+            let mut logits = draft.row(row).to_vec();
+            logits.resize(rows.last.vocab_size(), f32::NEG_INFINITY);
+            let draft = sides.sampler.scores(&context, &logits)?;
+            position.drafter = Some(belief(&draft, &logits, position.id, self.look, self.name));
+            position.pair = Some(Pair {
+                sampled: laws(sides.rule, position.id, &draft, &expert),
+                raw: laws(sides.rule, position.id, &raw(&draft), &raw(&expert)),
+            });
+        }
+        if sides.expert.layers() > 0 {
+            position.lens = self.lens(position.id, row, rows)?;
+        }
+        Ok(position)
+    }
+
+    fn lens(&self, token: TokenId, row: usize, rows: &LayerLogits) -> Result<Vec<LensCell>, ModelError> {
+        let all = rows.early.iter().chain([&rows.last]);
+        let cell = |logits: &Logits| {
+            let scores = self.plain.scores(&Context::new(&[], 0), logits.row(row))?;
+            Ok(lens_cell(&scores, token, self.name))
+        };
+        all.map(cell).collect()
+    }
+}
+
+/// The same at temperature 1, unfiltered.
+fn raw(scores: &Scores) -> Scores {
+    Scores::from_probs(scores.raw().clone(), scores.raw().clone())
+}
+
+fn laws(rule: &dyn AcceptanceRule, token: TokenId, draft: &Scores, expert: &Scores) -> Laws {
+    let distance = |a: &Probs, b: &Probs| a.total_variation(b).clamp(0.0, 1.0);
+    let same_draw = |draft: &Probs, expert: &Probs| draft.sum_with(expert, |q, p| q * p);
+    Laws {
+        acceptance: (draft.prob(token) > 0.0).then(|| rule.acceptance(token, draft, expert)),
+        expected_acceptance: if rule.needs() == Needs::Draw && !rule.shares_noise() {
+            same_draw(draft.probs(), expert.probs())
+        } else {
+            1.0 - distance(&rule.target(draft, expert), draft.probs())
+        },
+        total_variation: distance(expert.probs(), draft.probs()),
+    }
+}
