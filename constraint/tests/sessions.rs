@@ -290,3 +290,37 @@ fn greedy_texts_do_not_hang_on_drafts() {
         assert!((1..5).all(|k| text(k) == text(0)), "{pattern}");
     }
 }
+
+/// A drafter that drafts step by step is not asked for what is forced in the middle of a draft either.
+#[test]
+fn forced_tokens_between_drafted_ones_cost_no_step() {
+    #[derive(Clone)]
+    struct Counts(Arc<Mutex<usize>>, Arc<Mutex<ModelDrafter>>);
+    impl Drafter for Counts {
+        fn name(&self) -> &'static str {
+            "counts"
+        }
+
+        fn is_stepwise(&self) -> bool {
+            true
+        }
+
+        fn propose(
+            &mut self,
+            sequence: &[TokenId],
+            request: &DraftRequest<'_>,
+            draws: &mut dyn Draws,
+        ) -> Result<Proposal, ModelError> {
+            *self.0.lock().unwrap() += 1;
+            assert_eq!((request.max, request.score_after), (1, false));
+            self.1.lock().unwrap().propose(sequence, request, draws)
+        }
+    }
+    // The expert drafts for itself: all is accepted.
+    let expert = ModelDrafter::new(Arc::new(TableModel::random(5, 1.0, 3)));
+    let counts = Counts(Arc::default(), Arc::new(Mutex::new(expert)));
+    let options = SessionOptions { draft_length: Some(8), ..options(regex("(a|b)cc(a|b)ccc")) };
+    let run = run(&mut engine(counts.clone()), &options);
+    assert_eq!((run.finish, run.stats.accepted, run.stats.forced), (Some(Finish::Grammar), 7, 5));
+    assert_eq!((*counts.0.lock().unwrap(), run.stats.rounds), (2, 1));
+}

@@ -1,6 +1,6 @@
 //! How sure the expert is along the text, and what follows from it.
 
-use crate::{Error, ErrorKind, SessionOptions};
+use crate::{Error, ErrorKind, SessionOptions, draft::Draft};
 use drafthorse_logits::{
     Proposal, Verdict,
     calibration::{Calibrator, Judged},
@@ -99,10 +99,13 @@ impl Watch {
     }
 
     /// The drafter's confidences in the tokens that were looked at, and whether they stood.
-    pub(crate) fn judged(&self, proposal: &Proposal, verdict: &Verdict) -> Vec<Judged> {
+    pub(crate) fn judged(&self, draft: &Draft, verdict: &Verdict) -> Vec<Judged> {
         let examined = if self.record { verdict.examined() } else { 0 };
-        let both = proposal.tokens.iter().zip(&proposal.scores).take(examined).enumerate();
-        both.map(|(at, (&token, scores))| (scores.raw_prob(token), at < verdict.accepted)).collect()
+        let Proposal { tokens, scores } = &draft.proposal;
+        let both = tokens.iter().zip(scores).take(examined).enumerate();
+        both.filter(|(at, _)| !draft.is_forced(*at))
+            .map(|(at, (&token, scores))| (scores.raw_prob(token), at < verdict.accepted))
+            .collect()
     }
 
     /// Takes note of a token of the text; whether the token shall say how sure the expert was.
