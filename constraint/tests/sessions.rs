@@ -273,11 +273,30 @@ fn options_that_exclude_what_the_grammar_needs_are_an_error() {
 fn what_cannot_be_honoured_is_refused() {
     let empty = engine(model()).session(&[0], &options(regex(""))).err().unwrap();
     assert_eq!((empty.kind(), empty.to_string().contains("empty text")), (ErrorKind::Option, true));
+    let texts: Vec<String> = (0..9).map(|letter| letter.to_string()).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let wide = Arc::new(Grammar::regex(&TokenTable::of_texts(&texts).unwrap(), "1").unwrap());
+    let wide = engine(model()).session(&[0], &options(wide)).err().unwrap();
+    assert_eq!(wide.kind(), ErrorKind::Vocabulary);
+    assert!(wide.to_string().starts_with("the constraint speaks of 9 tokens and the expert of 5"));
     let models = [1, 2].map(|seed| Arc::new(TableModel::random(5, 1.0, seed)));
     let [expert, drafter] = models;
     let mut cascade = SequentialCascade::new(expert, drafter).unwrap();
     let refused = cascade.generate(&[0], &options(regex("a")), SequentialRule::Token { lenience: 0.5 });
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::Option);
+}
+
+/// One grammar serves texts on several threads at a time.
+#[test]
+fn texts_share_a_grammar_and_nothing_else() {
+    let options = options(regex("((ab|c){2}b){1,6}"));
+    let text = &|seed| run(&mut engine(model()), &SessionOptions { seed, ..options.clone() }).text;
+    let alone: Vec<String> = (0..32).map(text).collect();
+    let together: Vec<String> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..32).map(|seed| scope.spawn(move || text(seed))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(alone, together);
 }
 
 /// Greedy decoding is the same with drafts and without.

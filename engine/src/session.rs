@@ -68,7 +68,7 @@ impl<'a> Session<'a> {
         check_rule(&*engine.drafter, &*rule)?;
         check_prompt(prompt, engine)?;
         check_ending(options, engine)?;
-        let constrained = Constrained::of(options)?;
+        let constrained = Constrained::of(options, engine.verifier.vocab_size())?;
         let (sampler, draft_sampler) = match &constrained {
             Some(constrained) => constrained.samplers(&sampler),
             None => (sampler.clone(), sampler),
