@@ -137,6 +137,27 @@ fn drafters() -> [(&'static str, Box<dyn Drafter>); 5] {
     ]
 }
 
+/// Filters choose among what the grammar allows: its mask comes before them.
+#[test]
+fn filters_come_after_the_grammar() {
+    let sampling = SamplingOptions { top_k: 2, ..at(0.7) };
+    let options = options(&[END], sampling);
+    let paper = on_paper(&options, |sequence| {
+        let law = masked(&expert(), sequence, &[END], 0.7);
+        let mut sorted = law.clone();
+        sorted.sort_by(|a, b| b.total_cmp(a));
+        let kept: Vec<f64> = law.into_iter().map(|p| if p >= sorted[1] { p } else { 0.0 }).collect();
+        let sum: f64 = kept.iter().sum();
+        kept.into_iter().map(|p| p / sum).collect()
+    });
+    let mut engine = engine(ModelDrafter::new(other_model()), Arc::new(Lossless));
+    for k in 0..=3 {
+        let options = SessionOptions { draft_length: Some(k), ..options.clone() };
+        let difference = distance(&of_engine(&mut engine, &options), &paper);
+        assert!(difference < 1e-6, "k = {k}: {difference}");
+    }
+}
+
 #[test]
 fn drafts_do_not_change_the_law_of_a_constrained_text() {
     let rules: [fn() -> Arc<dyn AcceptanceRule>; 3] =

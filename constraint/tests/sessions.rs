@@ -299,6 +299,28 @@ fn texts_share_a_grammar_and_nothing_else() {
     assert_eq!(alone, together);
 }
 
+/// Rules that promise the same text for a seed keep it: what is drafted or forced makes no difference.
+#[test]
+fn texts_of_a_seed_do_not_hang_on_drafts() {
+    for name in ["exact-match", "coupled-noise"] {
+        for seed in 0..40 {
+            let options = SessionOptions {
+                rule: Some(rule(name).unwrap()),
+                stop_tokens: vec![END],
+                seed,
+                ..options(regex("((ab|c){2}b){1,6}"))
+            };
+            let with = |k| SessionOptions { draft_length: Some(k), ..options.clone() };
+            let plain = run(&mut engine(NoDrafter), &with(0)).text;
+            for k in 1..5 {
+                assert_eq!(run(&mut engine(model()), &with(k)).text, plain, "{name}, seed {seed}, k = {k}");
+                assert_eq!(run(&mut engine(NgramDrafter::default()), &with(k)).text, plain);
+                assert_eq!(run(&mut engine(NoDrafter), &with(k)).text, plain);
+            }
+        }
+    }
+}
+
 /// Greedy decoding is the same with drafts and without.
 #[test]
 fn greedy_texts_do_not_hang_on_drafts() {
