@@ -7,6 +7,7 @@ use super::{
     classify::ClassifyArgs,
     confidence::ConfidenceArgs,
     failure::Failure,
+    grammar::GrammarArgs,
     inspect::args::InspectArgs,
     laws::LawArgs,
     parts::{self, DrafterPart},
@@ -332,6 +333,8 @@ pub(crate) struct GenerateArgs {
     /// Do not end at the model's end-of-text token
     #[arg(long, help_heading = "Ending")]
     pub(crate) ignore_eos: bool,
+    #[command(flatten)]
+    pub(crate) grammar: GrammarArgs,
     /// One JSON object with text, tokens and statistics instead of streamed text
     #[arg(long, help_heading = "Output")]
     pub(crate) json: bool,
@@ -363,7 +366,19 @@ pub(crate) struct GenerateArgs {
     pub(crate) quiet: bool,
 }
 
+/// Tokens drafted a round where a grammar alone drafts.
+const FORCED: usize = 4;
+
 impl GenerateArgs {
+    /// Tokens to draft a round.
+    pub(crate) fn draft_length(&self, drafter: &DrafterPart) -> usize {
+        match drafter {
+            // What a grammar forces needs no drafter.
+            DrafterPart::None if self.grammar.is_given() => self.drafting.draft_length.unwrap_or(FORCED),
+            drafter => self.drafting.length(drafter),
+        }
+    }
+
     /// Which log-probabilities are wanted.
     pub(crate) fn log_probs(&self) -> Option<LogProbsOptions> {
         let of = match self.logprobs_mode {

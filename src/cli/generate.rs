@@ -31,7 +31,7 @@ pub(crate) fn run(args: &GenerateArgs) -> Outcome {
     let interrupt = Interrupt::listen();
     let rule = args.confidence.rule(parts::acceptance_rule(&args.parts)?)?;
     let options = options(args, &prompt, &parts, &rule)?;
-    let k = args.drafting.length(&parts.drafter);
+    let k = args.draft_length(&parts.drafter);
     let law = args.law.open(&args.parts.models)?;
     let expert = Expert { model: &parts.expert, law: &law };
     let mut engine = parts::engine(expert, parts.drafter.make(), &args.parts, k)?;
@@ -177,6 +177,7 @@ fn options(
         log_probs: args.log_probs(),
         guide: args.law.guide(prompt, &parts.expert)?,
         rule: Some(rule.clone()),
+        constraint: args.grammar.open(&parts.expert, &args.parts.expert)?,
         ..Default::default()
     };
     args.confidence.apply(&mut options)?;
@@ -223,7 +224,7 @@ fn compare(
     options: &SessionOptions,
     interrupt: &Interrupt,
 ) -> Result<Option<Compared>, Failure> {
-    let k = args.drafting.length(&parts.drafter);
+    let k = args.draft_length(&parts.drafter);
     let timed = |k: usize| {
         let engine = parts::engine(expert, parts.drafter.make(), &args.parts, k)?;
         let text = parts::measure(engine, prompt, options, interrupt)?;
@@ -261,7 +262,8 @@ fn print_json(
         "drift": result.drift.as_ref().map(ToString::to_string),
         "law": args.law.json(),
         "rule": json::rule(rule),
-        "draft_length": args.drafting.length(&parts.drafter),
+        "draft_length": args.draft_length(&parts.drafter),
+        "grammar": args.grammar.json(),
         "version": env!("CARGO_PKG_VERSION"),
         "device": parts.expert.device().to_string(),
         "weights": args.parts.models.load_options(false).weights.name(),

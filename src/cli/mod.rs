@@ -10,6 +10,7 @@ mod confidence;
 mod devices;
 mod failure;
 mod generate;
+mod grammar;
 mod inspect;
 mod interrupt;
 mod json;

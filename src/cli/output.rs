@@ -32,8 +32,12 @@ pub(crate) fn statistics(
     };
     let mut parts = vec![count(stats.emitted as usize, "token") + &ending];
     if let Some(rate) = stats.acceptance_rate() {
+        let forced = match stats.forced {
+            0 => String::new(),
+            forced => format!(", {forced} of them forced by the grammar"),
+        };
         parts.push(format!(
-            "drafter {drafter}: acceptance rate {rate:.2} ({} of {} examined, {} drafted)",
+            "drafter {drafter}: acceptance rate {rate:.2} ({} of {} examined, {} drafted{forced})",
             stats.accepted, stats.examined, stats.drafted
         ));
     } else {
