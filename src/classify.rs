@@ -294,7 +294,9 @@ fn compare(labels: &mut [Label], normalize: Normalize) -> Result<(), ClassifyErr
         return Err(ClassifyError::Impossible);
     }
     let sum: f64 = labels.iter().map(|label| (label.score - most).exp()).sum();
-    labels.iter_mut().for_each(|label| label.probability = (label.score - most).exp() / sum);
+    for label in labels {
+        label.probability = (label.score - most).exp() / sum;
+    }
     Ok(())
 }
 
@@ -306,7 +308,7 @@ mod tests {
     use std::sync::Arc;
 
     /// Letters are tokens 1 to 4 (`a` to `d`), 0 opens every text, and `ab` is one token, 5.
-    fn encode(text: &str) -> Result<Vec<TokenId>, ModelError> {
+    fn letters(text: &str) -> Vec<TokenId> {
         let letter = |byte: u8| TokenId::from(byte - b'a') + 1;
         let mut tokens = vec![0];
         for byte in text.bytes() {
@@ -315,7 +317,7 @@ mod tests {
                 _ => tokens.push(letter(byte)),
             }
         }
-        Ok(tokens)
+        tokens
     }
 
     fn model(seed: u64) -> Arc<TableModel> {
@@ -324,7 +326,7 @@ mod tests {
 
     /// The log-probability of a text from its token `from` on.
     fn by_hand(model: &TableModel, text: &str, from: usize) -> f64 {
-        let tokens = encode(text).expect("letters");
+        let tokens = letters(text);
         let token = |at: usize| {
             let row = model.row(&tokens[..at]);
             let sum: f64 = row.iter().map(|&logit| f64::from(logit).exp()).sum();
@@ -337,7 +339,8 @@ mod tests {
         let labels: Vec<String> = labels.iter().map(ToString::to_string).collect();
         let mut question = Question { separator: "", ..Question::new(prompt, &labels) };
         with(&mut question);
-        classify(&mut CachedModel::new(model(seed)), &encode, &question).expect("labels that can be compared")
+        classify(&mut CachedModel::new(model(seed)), &|text| Ok(letters(text)), &question)
+            .expect("labels that can be compared")
     }
 
     proptest! {
@@ -349,7 +352,7 @@ mod tests {
             prop_assume!(one != two);
             let answer = ask(seed, &prompt, &[&one, &two], |_| {});
             prop_assert_eq!(answer.merged_tokens, 0);
-            let shared = encode(&prompt).expect("letters").len();
+            let shared = letters(&prompt).len();
             let sums = [&one, &two].map(|label| by_hand(&model(seed), &format!("{prompt}{label}"), shared));
             let whole: f64 = sums.iter().map(|sum| sum.exp()).sum();
             for (label, sum) in answer.labels.iter().zip(sums) {
@@ -406,7 +409,7 @@ mod tests {
         let labels = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<String>>();
         let refused = |labels: &[String], prompt: &str, normalize| {
             let question = Question { separator: "", normalize, ..Question::new(prompt, labels) };
-            let bare = |text: &str| Ok(encode(text)?[1..].to_vec());
+            let bare = |text: &str| Ok(letters(text)[1..].to_vec());
             let mut model = CachedModel::new(model(1));
             classify(&mut model, &bare, &question).expect_err("no choice").to_string()
         };

@@ -5,7 +5,7 @@ const MODES = {
     label: "probability",
     title: "probability of the token that came, under the expert at temperature 1",
     share: (p) => p.expert && Math.min(1, -(p.expert.log_prob ?? -Infinity) / Math.log(1000)),
-    legend: () => scaleOf("surprise", "100 %", "0.1 % and less", "Probability of the token under the expert, steps of a factor"),
+    legend: () => scaleOf("surprise", "100 %", "0.1 % and less", "Probability of the token under the expert (logarithmic)"),
   },
   entropy: {
     label: "entropy",
