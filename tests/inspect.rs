@@ -198,6 +198,8 @@ fn refused(arguments: &[&str], says: &str) {
 
 #[test]
 fn what_cannot_be_looked_at_is_refused() {
+    let long = "word ".repeat(3000);
+    refused(&["inspect", &long], "is longer than the expert's context of 2048; shorten it");
     let cases: &[(&[&str], &str)] = &[
         (&["inspect", PROMPT, "--generate", "0"], "max tokens is 0"),
         (&["inspect", PROMPT, "--last", "0"], "0 is not in 1.."),

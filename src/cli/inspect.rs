@@ -27,6 +27,7 @@ pub(crate) fn run(args: &InspectArgs) -> Outcome {
     let parts = Parts::open(&args.parts, args.drafting.drafter.as_deref())?;
     let (prompt, _) = args.input.read(&parts.expert, &args.parts.expert)?;
     let rule = parts::acceptance_rule(&args.parts)?;
+    check_length(&prompt, &parts)?;
     let mut trace = Trace::default();
     // What was generated before an error is shown, and then the error.
     let failed = match generate(args, &parts, &prompt, &mut trace) {

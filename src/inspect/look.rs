@@ -194,3 +194,86 @@ fn laws(rule: &dyn AcceptanceRule, token: TokenId, draft: &Scores, expert: &Scor
         total_variation: distance(expert.probs(), draft.probs()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use drafthorse_model::{CachedModel, TableModel};
+    use drafthorse_verifier::Lossless;
+    use std::sync::Arc;
+
+    const TOKENS: [TokenId; 7] = [1, 4, 2, 0, 3, 5, 1];
+
+    fn model(vocab: usize, seed: u64) -> TableModel {
+        TableModel::random(vocab, 2.0, seed)
+    }
+
+    fn seen(drafter: TableModel, last: usize, temperature: f32) -> Vec<Position> {
+        let options = SamplingOptions { temperature, ..SamplingOptions::default() };
+        let sampler = Sampler::new(&options).expect("in range");
+        let mut expert = CachedModel::new(Arc::new(model(6, 1)));
+        let mut drafter = CachedModel::new(Arc::new(drafter));
+        let sides =
+            Sides { expert: &mut expert, drafter: Some(&mut drafter), rule: &Lossless, sampler: &sampler };
+        let wanted = Look { last, ..Look::default() };
+        look(sides, &Text::prompt(&TOKENS), &wanted, &|id| id.to_string()).expect("tables never fail")
+    }
+
+    #[test]
+    fn numbers_are_those_of_the_rows_before() {
+        for position in &seen(model(6, 2), usize::MAX, 1.0)[1..] {
+            let before = &TOKENS[..position.index];
+            let (p, q) = (Probs::softmax(model(6, 1).row(before)), Probs::softmax(model(6, 2).row(before)));
+            let (expert, pair) =
+                (position.expert.as_ref().expect("it can read"), position.pair.as_ref().expect("both can"));
+            let token = TOKENS[position.index];
+            assert!((expert.probability - p.get(token)).abs() < 1e-12);
+            assert!((expert.entropy - p.entropy()).abs() < 1e-9);
+            let law = &pair.sampled;
+            assert!((law.total_variation - p.total_variation(&q)).abs() < 1e-12);
+            assert!(
+                (law.acceptance.expect("possible") - (p.get(token) / q.get(token)).min(1.0)).abs() < 1e-12
+            );
+        }
+    }
+
+    #[test]
+    fn greedy_laws_are_points_and_the_others_are_not() {
+        for position in &seen(model(6, 2), usize::MAX, 0.0)[1..] {
+            let pair = position.pair.as_ref().expect("both can read");
+            assert!([0.0, 1.0].contains(&pair.sampled.total_variation));
+            assert!((0.001..0.999).contains(&pair.raw.total_variation));
+            let drafted = position.drafter.as_ref().expect("it can read").rank == 1;
+            assert_eq!(pair.sampled.acceptance.is_some(), drafted, "greedy drafters say one token");
+        }
+    }
+
+    #[test]
+    fn a_drafter_speaks_as_far_as_it_can_read() {
+        let speaks = |drafter: TableModel| -> Vec<usize> {
+            let heard = |position: &Position| position.drafter.is_some() && position.pair.is_some();
+            seen(drafter, usize::MAX, 1.0).iter().filter(|p| heard(p)).map(|p| p.index).collect()
+        };
+        assert_eq!(speaks(model(6, 2)), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(speaks(model(6, 2).with_context(3)), [1, 2, 3]);
+        assert_eq!(
+            speaks(model(5, 2)),
+            [1, 2, 3, 4, 5],
+            "token 5 it cannot read, but it can be asked before it"
+        );
+        // What it never says is never drafted.
+        let padded = &seen(model(5, 2), usize::MAX, 1.0)[5];
+        let drafter = padded.drafter.as_ref().expect("it can read so far");
+        assert_eq!((drafter.log_prob, drafter.histogram.excluded), (None, 1));
+        assert_eq!(padded.pair.as_ref().expect("both").sampled.acceptance, None);
+        assert_eq!(speaks(model(8, 2)), [1, 2, 3, 4, 5, 6], "tokens that the expert lacks are never drafted");
+    }
+
+    #[test]
+    fn the_last_positions_are_those_of_the_whole() {
+        let whole = seen(model(6, 2), usize::MAX, 1.0);
+        for last in [0, 1, 3, 6, 7, 8] {
+            assert_eq!(seen(model(6, 2), last, 1.0), whole[7 - last.min(7)..]);
+        }
+    }
+}

@@ -83,7 +83,8 @@ function ramp(scale) {
 }
 
 function scaleOf(scale, left, right, title) {
-  return make("div", { class: "scale" }, title ? `${title}:` : null, make("span", {}, left), ramp(scale), make("span", {}, right));
+  const ends = make("span", { class: "ends" }, make("span", {}, left), ramp(scale), make("span", {}, right));
+  return make("div", { class: "scale" }, `${title}:`, ends);
 }
 
 /** Looks at a token. What is pinned stays until it is let go. */

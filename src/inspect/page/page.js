@@ -6,7 +6,8 @@ function showHead() {
   const parts = [plural(data.prompt_tokens, "token") + " of prompt"];
   if (generated) parts.push(`${generated} generated`);
   const part = shown < data.tokens ? `, the last ${shown} of them` : "";
-  at("title").textContent = `What expert and drafter think of ${plural(data.tokens, "token")}${part}`;
+  const who = positions.some((p) => p.drafter) ? "expert and drafter think" : "the expert thinks";
+  at("title").textContent = `What ${who} of ${plural(data.tokens, "token")}${part}`;
   const facts = { ...data.facts, text: parts.join(", ") };
   facts.rule = `${facts.rule} (${facts.promise})`;
   const names = { expert: "Expert", drafter: "Drafter", rule: "Rule", sampling: "Sampling", machine: "Computed with", text: "Text" };
