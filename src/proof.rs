@@ -127,6 +127,12 @@ impl ProofOptions {
             () if self.sampling.temperature == 0.0 => fail(
                 "temperature 0 leaves no law to test; give one above 0 (greedy decoding is tested anyway)",
             ),
+            () if self.sampling.mirostat.is_some() => fail(
+                "mirostat remembers the whole text, and laws are tested after prefixes; prove with another choice, such as top-p",
+            ),
+            () if self.sampling.xtc_probability > 0.0 => fail(
+                "XTC has another law for each seed, and laws are tested over many seeds; prove with XTC probability 0",
+            ),
             () if !(self.level > 0.0 && self.level < 1.0) => {
                 let message = format!("level {} is out of range: above 0 and below 1", self.level);
                 Err(ProofError::Options(message))

@@ -1,4 +1,4 @@
-use drafthorse_logits::{Draws, Proposal, Sampler, TokenId, Verdict};
+use drafthorse_logits::{Draws, Memory, Proposal, Sampler, TokenId, Verdict};
 use drafthorse_model::{ModelError, Vocabulary};
 
 /// What is asked of a drafter in a round.
@@ -16,6 +16,10 @@ pub struct DraftRequest<'a> {
     pub vocab: usize,
     /// How many tokens of the sequence are the prompt.
     pub prompt: usize,
+    /// What is remembered of the sequence; a drafter that samples advances its own copy along its draft
+    /// ([`Sampler::remember`]). Off where the law depends on what the drafter says: it must not depend on where
+    /// the draft began.
+    pub memory: Memory,
     /// Turns logits into scores, the same way for drafter and expert.
     pub sampler: &'a Sampler,
 }

@@ -9,10 +9,11 @@
 //!
 //! ```
 //! use drafthorse_drafter::{DraftRequest, Drafter, NgramDrafter};
-//! use drafthorse_logits::{Sampler, SamplingOptions, SeededDraws};
+//! use drafthorse_logits::{Memory, Sampler, SamplingOptions, SeededDraws};
 //!
 //! let sampler = Sampler::new(&SamplingOptions::default())?;
-//! let request = DraftRequest { max: 2, score_after: false, raw: true, vocab: 10, prompt: 6, sampler: &sampler };
+//! let (prompt, memory) = (6, Memory::off());
+//! let request = DraftRequest { max: 2, score_after: false, raw: true, vocab: 10, prompt, memory, sampler: &sampler };
 //! let mut drafter = NgramDrafter::default();
 //! let proposal = drafter.propose(&[5, 6, 7, 8, 5, 6], &request, &mut SeededDraws::new(0, 1))?;
 //! assert_eq!(proposal.tokens, [7, 8]);

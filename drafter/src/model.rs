@@ -1,5 +1,5 @@
 use crate::{DraftRequest, Drafter};
-use drafthorse_logits::{Context, Draws, Proposal, Purpose, Scores, TokenId};
+use drafthorse_logits::{Context, Draws, LogitsError, Memory, Proposal, Purpose, Scores, TokenId};
 use drafthorse_model::{CachedModel, LanguageModel, ModelError, SequenceModel, Vocabulary};
 use std::sync::Arc;
 
@@ -33,14 +33,24 @@ impl ModelDrafter {
         self
     }
 
-    /// The model's scores after `sequence`, over the expert's vocabulary.
-    fn score(&mut self, sequence: &[TokenId], request: &DraftRequest<'_>) -> Result<Scores, ModelError> {
+    /// The model's scores after `sequence`, over the expert's vocabulary; `None` where the sampler leaves nothing of
+    /// what it says.
+    fn score(
+        &mut self,
+        sequence: &[TokenId],
+        memory: Memory,
+        request: &DraftRequest<'_>,
+    ) -> Result<Option<Scores>, ModelError> {
         let logits = self.model.logits(sequence, 1)?;
         let mut row = logits.row(0).to_vec();
         // Where the vocabularies are padded to different lengths: ids that the expert lacks cannot be
         // proposed, ids that only the expert has never are.
         row.resize(request.vocab, f32::NEG_INFINITY);
-        Ok(request.sampler.scores(&Context::new(sequence, request.prompt), &row)?)
+        let context = Context::new(sequence, request.prompt).remembering(memory);
+        match request.sampler.scores(&context, &row) {
+            Err(LogitsError::NothingLeft { .. }) if row.iter().any(|logit| logit.is_finite()) => Ok(None),
+            scores => Ok(scores.map(Some)?),
+        }
     }
 
     /// The proposal where the most probable tokens are all that matters, so that no row need be read; `None`
@@ -111,20 +121,21 @@ impl Drafter for ModelDrafter {
         if let Some(proposal) = self.propose_greedily(sequence, request, draws)? {
             return Ok(proposal);
         }
-        let mut sequence = sequence.to_vec();
+        let (mut sequence, mut memory) = (sequence.to_vec(), request.memory);
         let context = self.model.context_len();
         for _ in 0..request.max {
             if sequence.len() > context {
                 return Ok(proposal);
             }
-            let scores = self.score(&sequence, request)?;
+            let Some(scores) = self.score(&sequence, memory, request)? else { return Ok(proposal) };
             let token = draws.pick(sequence.len(), Purpose::Draft, scores.probs());
+            memory = request.sampler.remember(memory, &scores, token);
             proposal.tokens.push(token);
             proposal.scores.push(scores);
             sequence.push(token);
         }
         if request.score_after && sequence.len() <= context {
-            proposal.scores.push(self.score(&sequence, request)?);
+            proposal.scores.extend(self.score(&sequence, memory, request)?);
         }
         Ok(proposal)
     }
@@ -146,8 +157,8 @@ mod tests {
     ) -> Proposal {
         let sampler = Sampler::new(&SamplingOptions::default()).unwrap();
         let [with, without] = [true, false].map(|raw| {
-            let prompt = sequence.len();
-            let request = DraftRequest { max, score_after: after, raw, vocab, prompt, sampler: &sampler };
+            let (prompt, memory, sampler) = (sequence.len(), Memory::off(), &sampler);
+            let request = DraftRequest { max, score_after: after, raw, vocab, prompt, memory, sampler };
             let proposal = drafter.propose(sequence, &request, &mut SeededDraws::new(0, 1)).unwrap();
             assert_eq!(proposal.check(vocab, max), Ok(()));
             proposal

@@ -1,4 +1,4 @@
-use drafthorse_logits::{LogitsError, ProposalError};
+use drafthorse_logits::{ConstraintError, LogitsError, ProposalError};
 use drafthorse_model::ModelError;
 use drafthorse_verifier::RuleError;
 use std::{error::Error as StdError, fmt};
@@ -23,6 +23,8 @@ pub enum ErrorKind {
     Model,
     /// A row of logits from which no token can be drawn.
     Logits,
+    /// The constraint cannot go on: a dead end of its grammar, or a limit of its parser.
+    Constraint,
     /// The drafter broke its contract or failed.
     Drafter,
     /// Tokens could not be turned into text.
@@ -100,6 +102,12 @@ impl StdError for Error {
 impl From<LogitsError> for Error {
     fn from(error: LogitsError) -> Self {
         Self::new(ErrorKind::Option, error.to_string())
+    }
+}
+
+impl From<ConstraintError> for Error {
+    fn from(source: ConstraintError) -> Self {
+        Self::because(ErrorKind::Constraint, "the constraint cannot go on with the text", source)
     }
 }
 

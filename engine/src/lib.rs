@@ -30,6 +30,8 @@
 
 mod builder;
 mod compatible;
+mod constrained;
+mod draft;
 mod emit;
 mod engine;
 mod error;
@@ -41,6 +43,7 @@ mod session;
 mod stats;
 mod step;
 mod stop;
+mod watch;
 
 pub use builder::EngineBuilder;
 pub use compatible::check_pair;
@@ -52,3 +55,4 @@ pub use sequential::{SequentialCascade, SequentialRule, SequentialStats, Sequent
 pub use session::Session;
 pub use stats::Stats;
 pub use step::{Finish, Provenance, Step, StepToken};
+pub use watch::Abstain;

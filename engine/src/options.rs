@@ -1,4 +1,7 @@
-use drafthorse_logits::{LogProbsOptions, LogitsProcessor, SamplingOptions, TokenId};
+use crate::Abstain;
+use drafthorse_logits::{
+    Constraint, LogProbsOptions, LogitsProcessor, SamplingOptions, TokenId, drift::Reference,
+};
 use drafthorse_verifier::{AcceptanceRule, Guide};
 use std::sync::Arc;
 
@@ -33,6 +36,19 @@ pub struct SessionOptions {
     /// Another prompt that the expert is pushed away from: classifier-free guidance. It costs a second pass of the
     /// expert a round, and a second cache.
     pub guide: Option<Guide>,
+    /// What the text must follow, with drafts as without: a grammar, for example. The text ends where it is complete and
+    /// nothing may follow ([`Finish::Grammar`](crate::Finish::Grammar)). Stop tokens are allowed exactly where it may
+    /// end. Stop strings, `max_tokens` and the end of the context cut it wherever they come.
+    pub constraint: Option<Arc<dyn Constraint>>,
+    /// When the text is given up because the expert is not sure.
+    pub abstain: Option<Abstain>,
+    /// What the expert's certainty along the text is compared with, for [`Session::drift`](crate::Session::drift).
+    pub drift: Option<Reference>,
+    /// Whether steps carry how sure the expert was of each token ([`StepToken::certainty`](crate::StepToken)) and the
+    /// drafter of each token that was looked at ([`Step::judged`](crate::Step)): the pairs to which calibrators are fitted
+    /// and the positions of which references for drift are made. This, as the two above, makes the expert's rows be
+    /// read even where a few numbers of them would do.
+    pub record: bool,
 }
 
 impl Default for SessionOptions {
@@ -49,6 +65,10 @@ impl Default for SessionOptions {
             measure_price: true,
             log_probs: None,
             guide: None,
+            constraint: None,
+            abstain: None,
+            drift: None,
+            record: false,
         }
     }
 }
@@ -67,6 +87,10 @@ impl std::fmt::Debug for SessionOptions {
             .field("measure_price", &self.measure_price)
             .field("log_probs", &self.log_probs)
             .field("guide", &self.guide)
+            .field("constraint", &self.constraint.is_some())
+            .field("abstain", &self.abstain)
+            .field("drift", &self.drift.is_some())
+            .field("record", &self.record)
             .finish()
     }
 }

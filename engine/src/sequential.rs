@@ -1,7 +1,12 @@
 //! Cascades without speculation: what speculative cascades are measured against.
 
-use crate::{Error, ErrorKind, Finish, Provenance, SessionOptions, check_pair, emit::Emitter};
-use drafthorse_logits::{Context, Draws, Purpose, Sampler, Scores, SeededDraws, TokenId};
+use crate::{
+    Error, ErrorKind, Finish, Provenance, SessionOptions, check_pair,
+    emit::{Emitter, Ends},
+    session::sampling,
+    watch::Watch,
+};
+use drafthorse_logits::{Context, Draws, Memory, Purpose, Sampler, Scores, SeededDraws, TokenId};
 use drafthorse_model::{CachedModel, Detokenizer, LanguageModel, ModelError, SequenceModel};
 use std::{
     sync::Arc,
@@ -129,8 +134,8 @@ impl SequentialCascade {
     ///
     /// # Errors
     ///
-    /// An empty prompt or one without room in the expert's context, no tokens asked for, stop strings without
-    /// a detokenizer, sampling options out of range, a model that fails.
+    /// An empty prompt or one without room in the expert's context, no tokens asked for, a constraint, stop strings
+    /// without a detokenizer, sampling options out of range, mirostat, a model that fails.
     pub fn generate(
         &mut self,
         prompt: &[TokenId],
@@ -157,6 +162,7 @@ impl SequentialCascade {
         draws: &mut dyn Draws,
     ) -> Result<SequentialText, Error> {
         self.check(prompt, options)?;
+        Watch::refuse(options, "a sequential cascade")?;
         let mut writer = Writer::new(self, prompt, options)?;
         writer.read_prompt()?;
         let start = Instant::now();
@@ -177,6 +183,9 @@ impl SequentialCascade {
                 "a prompt of {length} tokens leaves no room in the expert's context of {context}; shorten it to {} or fewer",
                 context - 1
             )
+        } else if options.constraint.is_some() {
+            let message = "a sequential cascade follows no constraint; use a session";
+            return Err(Error::new(ErrorKind::Option, message));
         } else if options.max_tokens == 0 {
             return Err(Error::new(ErrorKind::Option, "max tokens is 0; at least 1 is needed"));
         } else if !options.stop_strings.is_empty() && self.detokenizer.is_none() {
@@ -209,7 +218,12 @@ impl<'a> Writer<'a> {
         prompt: &[TokenId],
         options: &SessionOptions,
     ) -> Result<Self, Error> {
-        let plain = Sampler::new(&options.sampling)?;
+        let plain = Sampler::new(&sampling(options))?.seeded(options.seed);
+        if plain.memory() != Memory::off() {
+            let message =
+                "mirostat follows the surprises of one model, and two write here; use top-p or min-p";
+            return Err(Error::new(ErrorKind::Option, message));
+        }
         let sampler = options.processors.iter().cloned().fold(plain, Sampler::with_processor);
         sampler.check_vocabulary(cascade.expert.vocab_size())?;
         Ok(Self {
@@ -317,7 +331,7 @@ impl<'a> Writer<'a> {
     }
 
     fn emit(&mut self, token: TokenId, provenance: Provenance) -> Result<(), Error> {
-        let emitted = self.emitter.emit(&[(token, provenance)]);
+        let emitted = self.emitter.emit(&[(token, provenance)], Ends::default());
         if let Some(error) = emitted.error {
             return Err(error);
         }

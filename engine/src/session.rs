@@ -1,10 +1,16 @@
 use crate::{
-    Engine, Error, ErrorKind, Finish, Provenance, SessionOptions, Stats, Step, compatible::check_rule,
-    emit::Emitter, raced::Raced,
+    Engine, Error, ErrorKind, Finish, Provenance, SessionOptions, Stats, Step,
+    compatible::check_rule,
+    constrained::Constrained,
+    draft::Draft,
+    emit::{Emitter, Ends},
+    watch::Watch,
 };
-use drafthorse_drafter::DraftRequest;
-use drafthorse_logits::{Draws, LogProbsOptions, Origin, Proposal, Sampler, TokenId, Verdict};
-use drafthorse_verifier::{AcceptanceRule, Guide, Needs, Round};
+use drafthorse_logits::{
+    Draws, LogProbsOptions, Memory, Origin, Proposal, Sampler, SamplingOptions, TokenId, Verdict,
+    drift::{Drift, DriftWarning},
+};
+use drafthorse_verifier::{AcceptanceRule, Guide, Round};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -14,17 +20,22 @@ use std::{
 ///
 /// After an error it ends; what was generated before has been given out.
 pub struct Session<'a> {
-    engine: &'a mut Engine,
-    rule: Arc<dyn AcceptanceRule>,
+    pub(crate) engine: &'a mut Engine,
+    pub(crate) rule: Arc<dyn AcceptanceRule>,
     sampler: Sampler,
-    draws: Box<dyn Draws + 'a>,
-    draft_length: usize,
+    /// The drafter's, which under a constraint is another one.
+    pub(crate) draft_sampler: Sampler,
+    pub(crate) constrained: Option<Constrained>,
+    pub(crate) draws: Box<dyn Draws + 'a>,
+    pub(crate) draft_length: usize,
     measure_price: bool,
     log_probs: Option<LogProbsOptions>,
     guide: Option<Guide>,
-    sequence: Vec<TokenId>,
-    prompt: usize,
-    emitter: Emitter,
+    pub(crate) sequence: Vec<TokenId>,
+    pub(crate) prompt: usize,
+    pub(crate) memory: Memory,
+    pub(crate) emitter: Emitter,
+    pub(crate) watch: Watch,
     stats: Stats,
     state: State,
 }
@@ -51,13 +62,18 @@ impl<'a> Session<'a> {
         options: &SessionOptions,
         draws: Box<dyn Draws + 'a>,
     ) -> Result<Self, Error> {
-        let plain = Sampler::new(&options.sampling)?;
+        let plain = Sampler::new(&sampling(options))?.seeded(options.seed);
         let sampler = options.processors.iter().cloned().fold(plain, Sampler::with_processor);
         sampler.check_vocabulary(engine.verifier.vocab_size())?;
         let rule = options.rule.clone().unwrap_or_else(|| engine.rule.clone());
         check_rule(&*engine.drafter, &*rule)?;
         check_prompt(prompt, engine)?;
         check_ending(options, engine)?;
+        let constrained = Constrained::of(options)?;
+        let (sampler, draft_sampler) = match &constrained {
+            Some(constrained) => constrained.samplers(&sampler),
+            None => (sampler.clone(), sampler),
+        };
         let mut longest = prompt.len();
         if let Some(guide) = &options.guide {
             check_tokens("negative prompt", &guide.negative, engine)?;
@@ -74,12 +90,16 @@ impl<'a> Session<'a> {
         Ok(Self {
             emitter: Emitter::new(decoder, strings, tokens, left, limit),
             draft_length: options.draft_length.unwrap_or(engine.draft_length),
+            watch: Watch::new(options)?,
             measure_price: options.measure_price,
             log_probs: options.log_probs,
             guide: options.guide.clone(),
             engine,
             rule,
+            memory: sampler.memory(),
             sampler,
+            draft_sampler,
+            constrained,
             draws,
             sequence: prompt.to_vec(),
             prompt: prompt.len(),
@@ -91,6 +111,16 @@ impl<'a> Session<'a> {
     /// The numbers so far.
     pub fn stats(&self) -> &Stats {
         &self.stats
+    }
+
+    /// What is to be said about the expert's certainty so far, against the reference of the options.
+    pub fn drift(&self) -> Option<DriftWarning> {
+        self.watched().and_then(Drift::check)
+    }
+
+    /// What was counted for [`drift`](Self::drift), to be merged with that of other texts; `None` without a reference.
+    pub fn watched(&self) -> Option<&Drift> {
+        self.watch.drift()
     }
 
     /// The tokens generated so far.
@@ -126,26 +156,38 @@ impl<'a> Session<'a> {
     fn round(&mut self) -> Result<Step, Error> {
         let start = Instant::now();
         self.draws.begin_round(self.stats.rounds + 1);
-        let proposal = self.draft()?;
+        if let Some(constrained) = &self.constrained {
+            constrained.begin_round(self.generated().len());
+        }
+        let Draft { proposal, forced } = self.draft()?;
         let draft_time = start.elapsed();
         let before_verify = Instant::now();
         let round = Round {
             sequence: &self.sequence,
             prompt: self.prompt,
+            memory: self.memory,
             proposal: &proposal,
             sampler: &self.sampler,
-            keep_logits: self.log_probs.is_some(),
+            keep_logits: self.log_probs.is_some() || self.watch.is_on(),
             guide: self.guide.as_ref(),
         };
-        let reading = self.engine.verifier.read(&round, &*self.rule, &*self.draws).map_err(Error::expert)?;
+        let reading = self.engine.verifier.read(&round, &*self.rule, &*self.draws);
+        let reading = reading.map_err(|error| self.expert_error(error))?;
         let verify_time = before_verify.elapsed();
         let verdict = reading.judge(&round, &*self.rule, &mut *self.draws);
         self.check_verdict(&proposal, verdict)?;
-        if !proposal.tokens.is_empty() {
-            self.engine.drafter.observe(&verdict);
+        if proposal.tokens.len() > forced && verdict.accepted >= forced {
+            self.engine.drafter.observe(&Verdict { accepted: verdict.accepted - forced, ..verdict });
         }
         let deferrals = reading.deferrals(&round, &*self.rule, &verdict);
-        let mut emitted = self.emitter.emit(&tokens(&proposal, verdict, &deferrals));
+        let mut tokens = tokens(&proposal, verdict, &deferrals);
+        let complete = self.keep_allowed(&mut tokens)?;
+        let certainties = self.watch.certainties(&reading, verdict.accepted + 1);
+        let ends = Ends { complete, unsure: self.watch.give_up(&certainties) };
+        let mut emitted = self.emitter.emit(&tokens, ends);
+        for (token, &certainty) in emitted.tokens.iter_mut().zip(&certainties) {
+            token.certainty = self.watch.note(certainty);
+        }
         if let Some(options) = self.log_probs {
             for (index, token) in emitted.tokens.iter_mut().enumerate() {
                 token.log_probs = reading.log_probs(index, token.id, options);
@@ -155,18 +197,22 @@ impl<'a> Session<'a> {
             tokens: emitted.tokens,
             text: emitted.text,
             drafted: proposal.tokens.len(),
+            forced,
             examined: verdict.examined(),
             accepted: verdict.accepted,
             draft_time,
             verify_time,
             other_time: Duration::ZERO,
             price: None,
+            judged: self.watch.judged(&proposal, &verdict),
             finish: emitted.finish,
         };
         step.other_time = start.elapsed().saturating_sub(draft_time + verify_time);
         if self.measure_price {
             step.price = reading.price(&round, &*self.rule, &deferrals, step.tokens.len());
         }
+        let memory = reading.remember(&round, step.tokens.iter().map(|token| token.id));
+        self.memory = memory;
         self.sequence.extend(step.tokens.iter().map(|token| token.id));
         self.stats.add(&step);
         self.state = match (emitted.error, step.finish.is_some()) {
@@ -175,32 +221,6 @@ impl<'a> Session<'a> {
             (None, false) => State::Running,
         };
         Ok(step)
-    }
-
-    fn draft(&mut self) -> Result<Proposal, Error> {
-        // The last token of a round never is a drafted one, so one less than what is left.
-        let max = self.draft_length.min(self.emitter.left() - 1);
-        let score_after = self.rule.needs_draft_after();
-        if self.draft_length == 0 || (max == 0 && !score_after) {
-            return Ok(Proposal::empty());
-        }
-        let vocab = self.engine.verifier.vocab_size();
-        let request = DraftRequest {
-            max,
-            score_after,
-            raw: self.rule.needs() == Needs::Raw,
-            vocab,
-            prompt: self.prompt,
-            sampler: &self.sampler,
-        };
-        let drafter = &mut self.engine.drafter;
-        let mut raced = Raced(&mut *self.draws);
-        let draws = if self.rule.shares_noise() { &mut raced } else { &mut *raced.0 };
-        let proposal = drafter
-            .propose(&self.sequence, &request, draws)
-            .map_err(|error| Error::drafter(drafter.name(), error))?;
-        proposal.check(vocab, max).map_err(|error| Error::proposal(drafter.name(), error))?;
-        Ok(proposal)
     }
 
     /// Rules of the user's own decide too.
@@ -254,6 +274,15 @@ fn tokens(proposal: &Proposal, verdict: Verdict, deferrals: &[Option<bool>]) -> 
         (token, if asked { Provenance::Deferred } else { Provenance::Drafted })
     });
     accepted.chain([(verdict.next, last)]).collect()
+}
+
+/// The options, with the stop tokens as what ends a text where nothing else does.
+pub(crate) fn sampling(options: &SessionOptions) -> SamplingOptions {
+    let mut sampling = options.sampling.clone();
+    if sampling.min_tokens > 0 && sampling.end_tokens.is_empty() {
+        sampling.end_tokens.clone_from(&options.stop_tokens);
+    }
+    sampling
 }
 
 fn check_prompt(prompt: &[TokenId], engine: &Engine) -> Result<(), Error> {

@@ -14,6 +14,8 @@ pub struct Stats {
     pub rounds_with_draft: u64,
     /// Tokens proposed.
     pub drafted: u64,
+    /// Of them, tokens that a constraint forced, which cost no drafting.
+    pub forced: u64,
     /// Positions at which a proposed token was looked at.
     pub examined: u64,
     /// Proposed tokens accepted.
@@ -45,6 +47,7 @@ impl Stats {
         self.rounds += 1;
         self.rounds_with_draft += u64::from(step.drafted > 0);
         self.drafted += step.drafted as u64;
+        self.forced += step.forced as u64;
         self.examined += step.examined as u64;
         self.accepted += step.accepted as u64;
         self.emitted += step.tokens.len() as u64;
@@ -65,6 +68,7 @@ impl Stats {
         self.rounds += other.rounds;
         self.rounds_with_draft += other.rounds_with_draft;
         self.drafted += other.drafted;
+        self.forced += other.forced;
         self.examined += other.examined;
         self.accepted += other.accepted;
         self.emitted += other.emitted;

@@ -1,4 +1,4 @@
-use drafthorse_logits::{LogProbs, TokenId};
+use drafthorse_logits::{LogProbs, TokenId, calibration::Judged, drift::Certainty};
 use drafthorse_verifier::Price;
 use std::time::Duration;
 
@@ -29,20 +29,29 @@ pub struct StepToken {
     pub text: String,
     /// Log-probabilities under the expert at its position, where they are wanted.
     pub log_probs: Option<LogProbs>,
+    /// How sure the expert was at its position, where that is recorded.
+    pub certainty: Option<Certainty>,
 }
 
 /// Why a text ended.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Finish {
     /// This stop token was generated.
     StopToken(TokenId),
     /// This stop string was generated.
     StopString(String),
-    /// As many tokens as were asked for.
+    /// The text is complete under its constraint, and nothing may follow.
+    Grammar,
+    /// As many tokens as were asked for; a constraint may want more.
     MaxTokens,
-    /// The sequence is as long as the expert's context.
+    /// The sequence is as long as the expert's context; a constraint may want more.
     ContextEnd,
+    /// The expert was not sure of too many tokens in a row ([`SessionOptions::abstain`](crate::SessionOptions)).
+    Unsure {
+        /// Its confidence at the last of them, calibrated if there is a calibrator.
+        confidence: f64,
+    },
 }
 
 /// One round: what was drafted and accepted, and what the text gained.
@@ -55,6 +64,8 @@ pub struct Step {
     pub text: String,
     /// Tokens proposed.
     pub drafted: usize,
+    /// Of them, tokens that the constraint forced, which stand first and cost no drafting.
+    pub forced: usize,
     /// Positions at which a proposed token was looked at: the accepted ones and the refused one.
     pub examined: usize,
     /// Proposed tokens that stand.
@@ -68,6 +79,9 @@ pub struct Step {
     /// What the rule did to the text, where it is not lossless and that was to be measured. The time this takes is
     /// in none of the others.
     pub price: Option<Price>,
+    /// The drafter's confidence (its raw probability) in each proposed token that was looked at, and whether it stood;
+    /// where that is recorded.
+    pub judged: Vec<Judged>,
     /// Why the text ended, if it did.
     pub finish: Option<Finish>,
 }
@@ -79,12 +93,14 @@ impl Step {
             tokens: Vec::new(),
             text,
             drafted: 0,
+            forced: 0,
             examined: 0,
             accepted: 0,
             draft_time: Duration::ZERO,
             verify_time: Duration::ZERO,
             other_time: Duration::ZERO,
             price: None,
+            judged: Vec::new(),
             finish: None,
         }
     }

@@ -32,6 +32,7 @@ macro_rules! element {
 
 element!(f32, KEPT_F32);
 element!(f64, KEPT_F64);
+element!(u32, KEPT_U32);
 
 impl<T: Element> Buffer<T> {
     /// An empty row with room for `len` numbers, filled by `fill`.

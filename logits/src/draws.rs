@@ -109,6 +109,12 @@ const DRAFT: u64 = 1;
 const REPLACEMENT: u64 = 2;
 const TARGET: u64 = 3;
 const RACE: u64 = 4;
+const COIN: u64 = 5;
+
+/// The number in `[0, 1)` by which a processor tosses its coin for a position: the same in every round.
+pub(crate) fn coin(seed: u64, position: usize) -> f64 {
+    SeededDraws::new(seed, 0).uniform(position, COIN)
+}
 
 fn key(purpose: Purpose) -> u64 {
     match purpose {

@@ -30,9 +30,11 @@ pub enum LogitsError {
         /// The values allowed, in words.
         range: &'static str,
     },
-    /// A logit bias names a token that is not in the vocabulary.
-    #[error("logit bias for token {token}, but the vocabulary has {vocab} tokens (0 to {})", vocab.saturating_sub(1))]
-    BiasToken {
+    /// A logit bias, or another option, names a token that is not in the vocabulary.
+    #[error("{option} for token {token}, but the vocabulary has {vocab} tokens (0 to {})", vocab.saturating_sub(1))]
+    UnknownToken {
+        /// What names it.
+        option: &'static str,
         /// The token named.
         token: TokenId,
         /// Size of the vocabulary.
@@ -48,4 +50,10 @@ pub enum LogitsError {
         /// How many there have to be.
         wanted: usize,
     },
+    /// The order of the stages does not do.
+    #[error("order of sampling: {0}")]
+    Order(String),
+    /// Options that exclude or need each other.
+    #[error("{0}")]
+    Together(String),
 }

@@ -8,8 +8,11 @@
 //! * [`Combine`] and [`Guidance`]: rows made of several models' rows;
 //! * [`Sled`] and [`Dola`]: rows made of several layers of a model;
 //! * [`RowQuestion`]: what is wanted of rows that stay where they are;
+//! * [`Constraint`] and [`Matcher`]: what a text may say, along its tokens;
 //! * [`Proposal`] and [`Verdict`]: what a drafter and a judge exchange;
+//! * [`calibration`]: how often a confidence is right;
 //! * [`Draws`]: every random decision, keyed by seed, round, position and purpose;
+//! * [`drift`]: whether a model says what it used to;
 //! * [`exact`]: runs a procedure over *all* its random outcomes and weighs each, for tests of laws.
 //!
 //! # Example
@@ -25,7 +28,11 @@
 //! ```
 
 mod buffer;
+pub mod calibration;
+mod candidates;
+mod constraint;
 mod draws;
+pub mod drift;
 mod ensemble;
 mod error;
 pub mod exact;
@@ -33,14 +40,20 @@ mod layers;
 mod log_probs;
 mod logits;
 mod math;
+mod options;
+mod order;
 mod probs;
 pub mod processors;
 mod question;
 mod round;
 mod sampler;
 mod scores;
+mod select;
 mod simd;
+mod token_set;
+mod warp;
 
+pub use constraint::{Constraint, ConstraintError, Matcher};
 pub use draws::{Draws, Purpose, SeededDraws};
 pub use ensemble::{Combine, Guidance, Weights, log_softmax};
 pub use error::LogitsError;
@@ -48,12 +61,15 @@ pub use layers::{Dola, Evolution, LayerContrast, Sled};
 pub use log_probs::{LogProbs, LogProbsOf, LogProbsOptions};
 pub use logits::Logits;
 pub use math::{argmax, log_sum_exp};
+pub use options::SamplingOptions;
+pub use order::{Order, Stage};
 pub use probs::{ProbRow, Probs};
-pub use processors::{Context, LogitsProcessor};
+pub use processors::{Context, LogitsProcessor, Memory};
 pub use question::{RowAnswer, RowQuestion};
 pub use round::{Origin, Proposal, ProposalError, Verdict};
-pub use sampler::{Sampler, SamplingOptions};
+pub use sampler::Sampler;
 pub use scores::Scores;
+pub use token_set::TokenSet;
 
 /// The number of a token in the vocabulary, from 0.
 pub type TokenId = u32;

@@ -1,5 +1,4 @@
-use crate::{LogitsError, Probs, TokenId, simd};
-use std::cmp::Ordering;
+use crate::{LogitsError, Probs, TokenId, buffer::Buffer, candidates::Few, simd};
 
 /// Index of the largest value; the lowest index among equals. NaN never wins.
 ///
@@ -42,42 +41,6 @@ pub(crate) fn check(row: &[f32]) -> Result<(), LogitsError> {
     if alive { Ok(()) } else { Err(LogitsError::NothingLeft { vocab: row.len() }) }
 }
 
-/// The last of the largest values whose masses together reach `wanted`; the least of all where they never do.
-/// Brings `values` into another order.
-///
-/// # Panics
-///
-/// If there are no values.
-pub(crate) fn nucleus_edge<T: Copy>(
-    values: &mut [T],
-    order: impl Fn(&T, &T) -> Ordering,
-    mass: impl Fn(T) -> f64,
-    wanted: f64,
-) -> T {
-    let mut edge = values[0];
-    let (mut reached, mut sorted) = (0.0, 0);
-    // The nucleus is small as a rule: sort the best 64, then eight times as many, and so on.
-    let mut block = 64;
-    while sorted < values.len() {
-        let rest = &mut values[sorted..];
-        let take = block.min(rest.len());
-        if take < rest.len() {
-            rest.select_nth_unstable_by(take - 1, |a, b| order(b, a));
-        }
-        rest[..take].sort_unstable_by(|a, b| order(b, a));
-        for &value in &rest[..take] {
-            edge = value;
-            reached += mass(value);
-            if reached >= wanted {
-                return edge;
-            }
-        }
-        sorted += take;
-        block *= 8;
-    }
-    edge
-}
-
 /// What makes a row of logits a distribution.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Normalizer {
@@ -86,19 +49,27 @@ pub(crate) struct Normalizer {
     temperature: Option<f32>,
     /// `1 / sum(exp(row - max))`.
     scale: f64,
+    log_scale: f64,
 }
 
 impl Normalizer {
     /// Of a row that passed [`check`].
     pub(crate) fn of(row: &[f32]) -> Self {
-        let max = simd::max(row);
-        Self { max, temperature: None, scale: 1.0 / simd::sum_exp(row, max, None) }
+        Self::new(row, None)
     }
 
     /// Of the same row at a temperature.
     pub(crate) fn at(row: &[f32], temperature: f32) -> Self {
-        let (max, temperature) = (simd::max(row), Some(temperature));
-        Self { max, temperature, scale: 1.0 / simd::sum_exp(row, max, temperature) }
+        Self::new(row, Some(temperature))
+    }
+
+    fn new(row: &[f32], temperature: Option<f32>) -> Self {
+        let max = simd::max(row);
+        Self::with_sum(max, temperature, simd::sum_exp(row, max, temperature))
+    }
+
+    fn with_sum(max: f32, temperature: Option<f32>, sum: f64) -> Self {
+        Self { max, temperature, scale: 1.0 / sum, log_scale: -sum.ln() }
     }
 
     /// Probability of a token with this logit: the number that [`Normalizer::softmax`] has there.
@@ -106,11 +77,42 @@ impl Normalizer {
         self.scale * simd::exp(simd::exponent(logit, self.max, self.temperature))
     }
 
+    /// What is raised to for this logit: at most 0.
+    pub(crate) fn exponent(&self, logit: f32) -> f64 {
+        simd::exponent(logit, self.max, self.temperature)
+    }
+
+    /// The logarithm of the probability of a token with this logit.
+    pub(crate) fn log_prob(&self, logit: f32) -> f64 {
+        self.exponent(logit) + self.log_scale
+    }
+
+    /// The largest logit.
+    pub(crate) fn max(&self) -> f32 {
+        self.max
+    }
+
+    /// Of some logits: the numbers that [`Normalizer::softmax`] has there.
+    pub(crate) fn masses(&self, logits: &[f32]) -> Buffer<f64> {
+        Buffer::fill(logits.len(), |out| simd::write_exp(logits, self.max, self.temperature, self.scale, out))
+    }
+
+    /// Softmax of a few tokens of a vocabulary.
+    pub(crate) fn softmax_of(self, few: &Few, vocab: usize) -> Probs {
+        let masses = self.masses(&few.logits);
+        Probs::filled(vocab, |probs| {
+            probs.resize(vocab, 0.0);
+            for (&token, &mass) in few.tokens.iter().zip(masses.iter()) {
+                probs[token as usize] = mass;
+            }
+        })
+    }
+
     /// Of a row, perhaps at a temperature, with its entropy in nats.
     pub(crate) fn with_entropy(row: &[f32], temperature: Option<f32>) -> (Self, f64) {
         let max = simd::max(row);
         let (sum, weighted) = simd::sum_exp_and_x_exp(row, max, temperature);
-        (Self { max, temperature, scale: 1.0 / sum }, sum.ln() - weighted / sum)
+        (Self::with_sum(max, temperature, sum), sum.ln() - weighted / sum)
     }
 
     /// The highest probability.

@@ -1,4 +1,4 @@
-use crate::{TokenId, buffer::Buffer, math, simd};
+use crate::{TokenId, buffer::Buffer, math, select, simd};
 use std::ops::Deref;
 
 /// One distribution over the vocabulary: nonnegative, sums to 1.
@@ -185,8 +185,7 @@ impl Probs {
     /// Source: Holtzman et al., "The Curious Case of Neural Text Degeneration", 2020.
     pub fn nucleus(&self, mass: f64) -> f64 {
         let Repr::Dense(probs) = &self.0 else { return 1.0 };
-        let mut values = probs.clone();
-        math::nucleus_edge(values.as_mut_slice(), f64::total_cmp, |p| p, mass)
+        -select::edge_of_mass(&select::Largest(probs), mass)
     }
 
     /// The token at `u` of the cumulative distribution (inverse transform), `u` in `[0, 1)`.

@@ -1,104 +1,40 @@
 use crate::{
-    Context, LogitsError, LogitsProcessor, Scores, TokenId,
+    Context, LogitsError, LogitsProcessor, Memory, SamplingOptions, Scores, TokenId,
     buffer::Buffer,
+    candidates::Place,
     math,
-    processors::{LogitBias, MinP, PresenceFrequency, Repetition, Temperature, TopK, TopP},
+    order::Stage,
+    processors::{
+        BadWords, DynamicTemperature, Epsilon, Eta, Forced, LogitBias, MinP, MinTokens, Mirostat,
+        NoRepeatNgram, PresenceFrequency, Repetition, TopK, TopNSigma, TopP, Typical,
+    },
     scores::Warp,
+    warp::Step,
 };
 use std::sync::Arc;
 
-/// How tokens are sampled. The default is greedy decoding.
-///
-/// The processors run in the order of the fields.
-#[derive(Clone, Debug, PartialEq)]
-#[allow(clippy::exhaustive_structs)]
-pub struct SamplingOptions {
-    /// Added to the logits of single tokens; `-inf` bans a token.
-    pub logit_bias: Vec<(TokenId, f32)>,
-    /// Repetition penalty over prompt and text, above 0; 1 is off.
-    pub repetition_penalty: f32,
-    /// Presence penalty over generated tokens; 0 is off.
-    pub presence_penalty: f32,
-    /// Frequency penalty over generated tokens; 0 is off.
-    pub frequency_penalty: f32,
-    /// 0 is greedy: a point mass on the most probable token, the lowest id among equals.
-    pub temperature: f32,
-    /// Keep this many most probable tokens; 0 is off.
-    pub top_k: usize,
-    /// Keep the most probable tokens up to this mass, in (0, 1]; 1 is off.
-    pub top_p: f64,
-    /// Keep tokens at least this share as probable as the most probable, in [0, 1]; 0 is off.
-    pub min_p: f64,
-}
-
-impl Default for SamplingOptions {
-    fn default() -> Self {
-        Self {
-            logit_bias: Vec::new(),
-            repetition_penalty: 1.0,
-            presence_penalty: 0.0,
-            frequency_penalty: 0.0,
-            temperature: 0.0,
-            top_k: 0,
-            top_p: 1.0,
-            min_p: 0.0,
-        }
-    }
-}
-
-impl SamplingOptions {
-    fn check(&self) -> Result<(), LogitsError> {
-        let range = |name, value: f64, ok: bool, range| {
-            if ok { Ok(()) } else { Err(LogitsError::OutOfRange { name, value, range }) }
-        };
-        let finite = "a finite number";
-        let (t, r) = (self.temperature, self.repetition_penalty);
-        range("temperature", t.into(), t.is_finite() && t >= 0.0, "0 (greedy) or a finite number above 0")?;
-        range("repetition penalty", r.into(), r.is_finite() && r > 0.0, "above 0 (1 is off)")?;
-        for (name, x) in
-            [("presence penalty", self.presence_penalty), ("frequency penalty", self.frequency_penalty)]
-        {
-            range(name, x.into(), x.is_finite(), finite)?;
-        }
-        range(
-            "top-p",
-            self.top_p,
-            self.top_p > 0.0 && self.top_p <= 1.0,
-            "above 0 and at most 1 (1 is off)",
-        )?;
-        range("min-p", self.min_p, (0.0..=1.0).contains(&self.min_p), "0 (off) to 1")?;
-        for &(_, bias) in &self.logit_bias {
-            range(
-                "logit bias",
-                bias.into(),
-                !bias.is_nan() && bias < f32::INFINITY,
-                "a number or -inf (bans the token)",
-            )?;
-        }
-        Ok(())
-    }
-}
-
 /// Turns a row of logits into [`Scores`]; the only place that knows the order of the processors.
 ///
-/// 1. logit bias, repetition penalty, presence and frequency penalties, then processors added by the
-///    user: with these the row is the model's law at temperature 1, [`Scores::raw`];
-/// 2. temperature, top-k, top-p, min-p: the law that is sampled, [`Scores::probs`].
+/// 1. Stages that make the law, then processors added by the user: with these the row is the model's law at
+///    temperature 1, [`Scores::raw`];
+/// 2. stages that change how it is sampled: [`Scores::probs`].
 ///
-/// This is the order of Hugging Face transformers. Drafter and expert use the same sampler.
+/// The order within the two is [`SamplingOptions::order`]. Drafter and expert use the same sampler.
 #[derive(Clone)]
 pub struct Sampler {
     law: Vec<Arc<dyn LogitsProcessor>>,
-    /// None of them looks at the context, and each leaves at least one token.
-    warp: Arc<Vec<Arc<dyn LogitsProcessor>>>,
+    steps: Arc<[Step]>,
     temperature: f32,
-    highest_bias: Option<TokenId>,
+    mirostat: Option<Mirostat>,
+    seed: u64,
+    /// The highest token that an option names.
+    highest: Option<(TokenId, &'static str)>,
 }
 
 impl std::fmt::Debug for Sampler {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (law, warp) = (self.law.len(), self.warp.len());
-        write!(f, "Sampler {{ {law} + {warp} processors, temperature {} }}", self.temperature)
+        let (law, steps) = (self.law.len(), self.steps.len());
+        write!(f, "Sampler {{ {law} + {steps} processors, temperature {} }}", self.temperature)
     }
 }
 
@@ -107,41 +43,28 @@ impl Sampler {
     ///
     /// # Errors
     ///
-    /// [`LogitsError::OutOfRange`] names the first option outside its range.
+    /// The first option outside its range, options that do not go together, and a stage that is on but missing
+    /// from the order.
     pub fn new(options: &SamplingOptions) -> Result<Self, LogitsError> {
         options.check()?;
-        let mut law: Vec<Arc<dyn LogitsProcessor>> = Vec::new();
-        let mut warp: Vec<Arc<dyn LogitsProcessor>> = Vec::new();
-        if !options.logit_bias.is_empty() {
-            law.push(Arc::new(LogitBias(options.logit_bias.clone())));
-        }
-        if options.repetition_penalty != 1.0 {
-            law.push(Arc::new(Repetition(options.repetition_penalty)));
-        }
-        let (presence, frequency) = (options.presence_penalty, options.frequency_penalty);
-        if presence != 0.0 || frequency != 0.0 {
-            law.push(Arc::new(PresenceFrequency { presence, frequency }));
-        }
-        let temperature = options.temperature;
-        if temperature != 0.0 {
-            if temperature != 1.0 {
-                warp.push(Arc::new(Temperature(temperature)));
-            }
-            if options.top_k > 0 {
-                warp.push(Arc::new(TopK(options.top_k)));
-            }
-            if options.top_p < 1.0 {
-                warp.push(Arc::new(TopP(options.top_p)));
-            }
-            if options.min_p > 0.0 {
-                warp.push(Arc::new(MinP(options.min_p)));
-            }
-        }
-        let highest_bias = options.logit_bias.iter().map(|&(token, _)| token).max();
-        Ok(Self { law, warp: Arc::new(warp), temperature, highest_bias })
+        let on = || options.order.stages().iter().filter(|stage| options.is_on(**stage));
+        Ok(Self {
+            law: on().flat_map(|stage| law(*stage, options)).collect(),
+            steps: on().filter_map(|stage| step(*stage, options)).collect(),
+            temperature: options.temperature,
+            mirostat: options.mirostat.filter(|_| options.temperature > 0.0),
+            seed: 0,
+            highest: highest(options),
+        })
     }
 
-    /// Adds a processor of the user's, after the penalties and before the temperature.
+    /// The same sampler with the coins of a seed ([`Xtc`](crate::processors::Xtc)).
+    #[must_use]
+    pub fn seeded(self, seed: u64) -> Self {
+        Self { seed, ..self }
+    }
+
+    /// Adds a processor of the user's, after all that make the law and before all that change how it is sampled.
     #[must_use]
     pub fn with_processor(mut self, processor: impl LogitsProcessor + 'static) -> Self {
         self.law.push(Arc::new(processor));
@@ -152,10 +75,10 @@ impl Sampler {
     ///
     /// # Errors
     ///
-    /// [`LogitsError::BiasToken`]: a bias for a token beyond.
+    /// [`LogitsError::UnknownToken`]: an option names a token beyond.
     pub fn check_vocabulary(&self, vocab: usize) -> Result<(), LogitsError> {
-        match self.highest_bias.filter(|&token| token as usize >= vocab) {
-            Some(token) => Err(LogitsError::BiasToken { token, vocab }),
+        match self.highest.filter(|(token, _)| *token as usize >= vocab) {
+            Some((token, option)) => Err(LogitsError::UnknownToken { option, token, vocab }),
             None => Ok(()),
         }
     }
@@ -168,8 +91,8 @@ impl Sampler {
     /// The temperature, where nothing else happens to a row: no bias, no penalty, no filter, no processor
     /// of the user's. A [`RowQuestion`](crate::RowQuestion) then says of a row what the scores say.
     pub fn temperature_alone(&self) -> Option<f32> {
-        let own = usize::from(self.temperature != 0.0 && self.temperature != 1.0);
-        (self.law.is_empty() && self.warp.len() == own).then_some(self.temperature)
+        let alone = matches!(self.steps[..], [] | [Step::Temperature(_)]);
+        (self.law.is_empty() && alone).then_some(self.temperature)
     }
 
     /// Whether a row is its most probable token and nothing else matters: temperature 0 alone.
@@ -177,11 +100,25 @@ impl Sampler {
         self.temperature_alone() == Some(0.0)
     }
 
+    /// The memory before the first token of a text; off where nothing has to be remembered.
+    pub fn memory(&self) -> Memory {
+        self.mirostat.map_or(Memory::off(), |mirostat| mirostat.start())
+    }
+
+    /// The memory after `token`, which followed a context with this memory and these scores.
+    #[must_use]
+    pub fn remember(&self, memory: Memory, scores: &Scores, token: TokenId) -> Memory {
+        match self.mirostat {
+            Some(mirostat) if memory != Memory::off() => mirostat.after(memory, scores.prob(token)),
+            _ => memory,
+        }
+    }
+
     /// What `row`, the logits after `context`, says.
     ///
     /// # Errors
     ///
-    /// A NaN or `+inf` among the logits, a row in which every token is excluded, or a bias for a token
+    /// A NaN or `+inf` among the logits, a row in which every token is excluded, or an option that names a token
     /// that the row does not have.
     pub fn scores(&self, context: &Context<'_>, row: &[f32]) -> Result<Scores, LogitsError> {
         self.check_vocabulary(row.len())?;
@@ -193,19 +130,83 @@ impl Sampler {
         if !self.law.is_empty() {
             math::check(&row)?;
         }
-        let warp = match &self.warp {
+        let warp = match &self.steps[..] {
             _ if self.is_greedy() => Warp::Given,
-            warp if warp.len() == 1 && self.temperature != 1.0 => Warp::Temperature(self.temperature),
-            warp if warp.is_empty() => Warp::None,
-            warp => Warp::Processors(warp.clone()),
+            [] => Warp::None,
+            [Step::Temperature(temperature)] => Warp::Temperature(*temperature),
+            _ => Warp::Steps(self.steps.clone(), Place::of(context, self.seed)),
         };
         Ok(Scores::new(row, warp))
     }
 }
 
+/// The processors of a stage that makes the law.
+fn law(stage: Stage, options: &SamplingOptions) -> Vec<Arc<dyn LogitsProcessor>> {
+    let last_n = options.penalty_last_n;
+    match stage {
+        Stage::LogitBias => vec![Arc::new(LogitBias(options.logit_bias.clone()))],
+        Stage::Penalties => {
+            let mut penalties: Vec<Arc<dyn LogitsProcessor>> = Vec::new();
+            let penalty = options.repetition_penalty;
+            if penalty != 1.0 {
+                penalties.push(Arc::new(Repetition { penalty, last_n }));
+            }
+            let (presence, frequency) = (options.presence_penalty, options.frequency_penalty);
+            if presence != 0.0 || frequency != 0.0 {
+                penalties.push(Arc::new(PresenceFrequency { presence, frequency, last_n }));
+            }
+            penalties
+        }
+        Stage::Dry => vec![Arc::new(options.dry.clone())],
+        Stage::NoRepeatNgram => vec![Arc::new(NoRepeatNgram(options.no_repeat_ngram))],
+        Stage::BadWords => vec![Arc::new(BadWords(options.bad_words.clone()))],
+        Stage::MinTokens => {
+            let (tokens, ends) = (options.min_tokens, options.end_tokens.clone());
+            vec![Arc::new(MinTokens { tokens, ends })]
+        }
+        Stage::Forced => vec![Arc::new(Forced { first: options.forced_first, last: options.forced_last })],
+        _ => Vec::new(),
+    }
+}
+
+/// The step of a stage that changes how the law is sampled.
+fn step(stage: Stage, options: &SamplingOptions) -> Option<Step> {
+    Some(match stage {
+        Stage::Temperature if options.dynatemp_range > 0.0 => Step::Dynamic(DynamicTemperature {
+            temperature: options.temperature,
+            range: options.dynatemp_range,
+            exponent: options.dynatemp_exponent,
+        }),
+        Stage::Temperature => Step::Temperature(options.temperature),
+        Stage::TopK => Step::keep(TopK(options.top_k)),
+        Stage::TopP => Step::keep(TopP(options.top_p)),
+        Stage::MinP => Step::keep(MinP(options.min_p)),
+        Stage::Typical => Step::keep(Typical(options.typical_p)),
+        Stage::Epsilon => Step::keep(Epsilon(options.epsilon)),
+        Stage::Eta => Step::keep(Eta(options.eta)),
+        Stage::TopNSigma => Step::keep(TopNSigma(options.top_n_sigma)),
+        Stage::Xtc => Step::keep(options.xtc()),
+        Stage::Mirostat => Step::keep(options.mirostat?),
+        _ => return None,
+    })
+}
+
+/// The highest token that the options name, and which of them does.
+fn highest(options: &SamplingOptions) -> Option<(TokenId, &'static str)> {
+    let biased = options.logit_bias.iter().map(|&(token, _)| (token, "logit bias"));
+    let words = options.bad_words.iter().flatten().map(|&token| (token, "bad word"));
+    let breakers = options.dry.breakers.iter().flatten().map(|&token| (token, "DRY breaker"));
+    let ends = options.end_tokens.iter().map(|&token| (token, "end token"));
+    let ends = ends.filter(|_| options.min_tokens > 0);
+    let forced = options.forced_first.into_iter().chain(options.forced_last.map(|(_, token)| token));
+    let forced = forced.map(|token| (token, "forced token"));
+    biased.chain(words).chain(breakers).chain(ends).chain(forced).max_by_key(|(token, _)| *token)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::processors::Temperature;
 
     fn sampler(options: &SamplingOptions) -> Sampler {
         Sampler::new(options).unwrap()
@@ -244,26 +245,6 @@ mod tests {
     }
 
     #[test]
-    fn options_out_of_range_are_named() {
-        let bad = |options: SamplingOptions| Sampler::new(&options).unwrap_err().to_string();
-        let d = SamplingOptions::default;
-        assert!(
-            bad(SamplingOptions { temperature: -1.0, ..d() }).starts_with("temperature -1 is out of range")
-        );
-        assert!(bad(SamplingOptions { temperature: f32::NAN, ..d() }).contains("temperature NaN"));
-        assert!(bad(SamplingOptions { top_p: 1.5, ..d() }).starts_with("top-p 1.5"));
-        assert!(bad(SamplingOptions { top_p: 0.0, ..d() }).starts_with("top-p 0"));
-        assert!(bad(SamplingOptions { min_p: -0.5, ..d() }).starts_with("min-p -0.5"));
-        assert!(bad(SamplingOptions { repetition_penalty: 0.0, ..d() }).starts_with("repetition penalty 0"));
-        assert!(
-            bad(SamplingOptions { presence_penalty: f32::INFINITY, ..d() }).starts_with("presence penalty")
-        );
-        assert!(
-            bad(SamplingOptions { logit_bias: vec![(0, f32::NAN)], ..d() }).starts_with("logit bias NaN")
-        );
-    }
-
-    #[test]
     fn unusable_rows_and_biases_are_refused() {
         let refuse = |options: SamplingOptions, row: &[f32]| {
             sampler(&options).scores(&Context::new(&[], 0), row).unwrap_err()
@@ -273,7 +254,10 @@ mod tests {
         let ban = SamplingOptions { logit_bias: vec![(0, f32::NEG_INFINITY)], ..d() };
         assert_eq!(refuse(ban, &[1.0]), LogitsError::NothingLeft { vocab: 1 });
         let outside = SamplingOptions { logit_bias: vec![(3, 1.0)], ..d() };
-        assert_eq!(refuse(outside, &[1.0]), LogitsError::BiasToken { token: 3, vocab: 1 });
+        assert_eq!(
+            refuse(outside, &[1.0]),
+            LogitsError::UnknownToken { option: "logit bias", token: 3, vocab: 1 }
+        );
     }
 
     #[test]

@@ -1,7 +1,10 @@
 use crate::{
-    Context, LogitsProcessor, Probs, TokenId,
+    Probs, TokenId,
     buffer::Buffer,
+    candidates::{Few, Place},
     math::{Normalizer, argmax},
+    select::kth_largest,
+    warp::{Step, Warped},
 };
 use std::sync::{Arc, OnceLock};
 
@@ -18,8 +21,8 @@ pub struct Scores {
     warp: Warp,
     /// What is sampled, where that is another law.
     sampled: Law,
-    /// Its logits, where they are others.
-    warped: OnceLock<Buffer<f32>>,
+    /// What is left of the logits, where that takes work.
+    warped: OnceLock<Warped>,
 }
 
 /// How the raw row becomes what is sampled.
@@ -31,8 +34,8 @@ pub(crate) enum Warp {
     Given,
     /// The same logits at a temperature.
     Temperature(f32),
-    /// By processors that look at the row alone, and always leave a token.
-    Processors(Arc<Vec<Arc<dyn LogitsProcessor>>>),
+    /// By steps that look at the row and its place alone, and always leave a token.
+    Steps(Arc<[Step]>, Place),
 }
 
 impl std::fmt::Debug for Warp {
@@ -41,7 +44,7 @@ impl std::fmt::Debug for Warp {
             Self::None => f.write_str("None"),
             Self::Given => f.write_str("Given"),
             Self::Temperature(temperature) => write!(f, "Temperature({temperature})"),
-            Self::Processors(processors) => write!(f, "{} processors", processors.len()),
+            Self::Steps(steps, place) => write!(f, "{} steps at {place:?}", steps.len()),
         }
     }
 }
@@ -64,6 +67,9 @@ impl Law {
 #[derive(Clone, Copy)]
 struct Row<'a> {
     logits: Option<&'a [f32]>,
+    /// The tokens of the logits, where they are not all.
+    few: Option<&'a Few>,
+    vocab: usize,
     temperature: Option<f32>,
     law: &'a Law,
 }
@@ -79,14 +85,27 @@ impl<'a> Row<'a> {
     fn probs(self) -> &'a Probs {
         self.law.probs.get_or_init(|| {
             let logits = self.logits.unwrap_or_default();
-            self.normalizer(logits).softmax(logits)
+            let normalizer = self.normalizer(logits);
+            match self.few {
+                Some(few) => normalizer.softmax_of(few, self.vocab),
+                None => normalizer.softmax(logits),
+            }
         })
+    }
+
+    /// The logit of a token; `None` where it is not among them.
+    fn logit(self, logits: &[f32], token: TokenId) -> Option<f32> {
+        let index = match self.few {
+            Some(few) => few.tokens.binary_search(&token).ok()?,
+            None => token as usize,
+        };
+        logits.get(index).copied()
     }
 
     fn prob(self, token: TokenId) -> f64 {
         match (self.law.probs.get(), self.logits) {
             (None, Some(logits)) => {
-                logits.get(token as usize).map_or(0.0, |&logit| self.normalizer(logits).prob(logit))
+                self.logit(logits, token).map_or(0.0, |logit| self.normalizer(logits).prob(logit))
             }
             _ => self.probs().get(token),
         }
@@ -123,7 +142,7 @@ impl Scores {
     pub(crate) fn new(row: Buffer<f32>, warp: Warp) -> Self {
         let sampled = match warp {
             Warp::Given => Law::given(Probs::point(argmax(&row), row.len())),
-            Warp::None | Warp::Temperature(_) | Warp::Processors(_) => Law::default(),
+            Warp::None | Warp::Temperature(_) | Warp::Steps(..) => Law::default(),
         };
         Self { logits: Some(row), raw: Law::default(), warp, sampled, warped: OnceLock::new() }
     }
@@ -150,22 +169,22 @@ impl Scores {
     }
 
     fn raw_row(&self) -> Row<'_> {
-        Row { logits: self.logits.as_deref(), temperature: None, law: &self.raw }
+        let (logits, law) = (self.logits.as_deref(), &self.raw);
+        let vocab = logits.map_or(0, <[f32]>::len);
+        Row { logits, few: None, vocab, temperature: None, law }
     }
 
     fn row(&self) -> Row<'_> {
         let (raw, law) = (self.raw_row(), &self.sampled);
         match &self.warp {
             Warp::None => raw,
-            Warp::Given => Row { logits: None, temperature: None, law },
+            Warp::Given => Row { logits: None, temperature: None, law, ..raw },
             Warp::Temperature(temperature) => Row { temperature: Some(*temperature), law, ..raw },
-            Warp::Processors(processors) => {
-                let warped = self.warped.get_or_init(|| {
-                    let mut row = Buffer::copy(self.logits.as_deref().unwrap_or_default());
-                    run(processors, row.as_mut_slice());
-                    row
-                });
-                Row { logits: Some(warped), temperature: None, law }
+            Warp::Steps(steps, place) => {
+                let logits = raw.logits.unwrap_or_default();
+                let warped = self.warped.get_or_init(|| Warped::of(logits, steps, place));
+                let (few, temperature) = (warped.few.as_ref(), warped.temperature);
+                Row { logits: Some(warped.logits(logits)), few, temperature, law, ..raw }
             }
         }
     }
@@ -231,53 +250,31 @@ impl Scores {
     ///
     /// If `logits` hold no finite value, or a NaN or `+inf`.
     pub fn warp(&self, logits: impl Iterator<Item = f32>) -> Probs {
-        let mut logits = Buffer::fill(self.vocab_size(), |row| row.extend(logits));
+        let logits = Buffer::fill(self.vocab_size(), |row| row.extend(logits));
         assert!(crate::math::check(&logits).is_ok(), "a row of logits from which a token can be drawn");
         match &self.warp {
             Warp::Given if self.logits.is_some() => Probs::point(argmax(&logits), logits.len()),
             Warp::None | Warp::Given => Probs::softmax(&logits),
             Warp::Temperature(temperature) => Normalizer::at(&logits, *temperature).softmax(&logits),
-            Warp::Processors(processors) => {
-                run(processors, logits.as_mut_slice());
-                Probs::softmax(&logits)
+            Warp::Steps(steps, place) => {
+                let Warped { few, temperature } = Warped::of(&logits, steps, place);
+                let normalizer = |logits: &[f32]| match temperature {
+                    None => Normalizer::of(logits),
+                    Some(temperature) => Normalizer::at(logits, temperature),
+                };
+                match few {
+                    Some(few) => normalizer(&few.logits).softmax_of(&few, logits.len()),
+                    None => normalizer(&logits).softmax(&logits),
+                }
             }
         }
-    }
-}
-
-/// The `k`-th largest value, from 1; the least where there are fewer.
-fn kth_largest(row: &[f32], k: usize) -> f32 {
-    let k = k.min(row.len());
-    assert!(k > 0, "the values are counted from 1");
-    if k > 128 {
-        let mut row = Buffer::copy(row);
-        return *row.as_mut_slice().select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a)).1;
-    }
-    // Nearly no value gets among the best, which stay in order.
-    let best = Buffer::fill(k + 1, |best| {
-        best.extend_from_slice(&row[..k]);
-        best.sort_unstable_by(|a, b| b.total_cmp(a));
-        for &value in &row[k..] {
-            if value > best[k - 1] {
-                let at = best.partition_point(|x| *x >= value);
-                best.insert(at, value);
-                best.truncate(k);
-            }
-        }
-    });
-    best[k - 1]
-}
-
-fn run(processors: &[Arc<dyn LogitsProcessor>], row: &mut [f32]) {
-    for processor in processors {
-        processor.process(&Context::new(&[], 0), row);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Sampler, SamplingOptions};
+    use crate::{Context, Sampler, SamplingOptions};
     use proptest::prelude::*;
 
     proptest! {
@@ -306,13 +303,6 @@ mod tests {
             for k in [1, 2, 3, 7, 50] {
                 prop_assert_eq!(single.raw_kth(k), whole.raw().kth(k));
             }
-        }
-
-        #[test]
-        fn the_kth_is_that_of_the_sorted_row(row in prop::collection::vec(-9.0..9.0f32, 1..400), k in 1usize..300) {
-            let mut sorted = row.clone();
-            sorted.sort_by(|a, b| b.total_cmp(a));
-            prop_assert_eq!(kth_largest(&row, k), sorted[k.min(row.len()) - 1]);
         }
     }
 }

@@ -50,7 +50,7 @@ impl<M: LanguageModel> Ensemble<M> {
             return fail("has one member; at least two are needed".into());
         }
         if let Err(error) = combine.check(members.len()) {
-            return fail(error.to_string());
+            return fail(format!("cannot be made: {error}"));
         }
         for (index, other) in (2..).zip(others) {
             let (one, another) = (first.vocab_size(), other.vocab_size());

@@ -27,6 +27,7 @@ mod law;
 mod layered;
 mod table;
 mod text;
+mod token_bytes;
 mod vocabulary;
 
 #[cfg(feature = "transformer")]
@@ -46,6 +47,7 @@ pub use law::{EarlyLayers, LawSpec, LayerLaw, LayeredLaw};
 pub use layered::{LayerLogits, LayerStates, LayeredModel};
 pub use table::TableModel;
 pub use text::{Detokenizer, TextDecoder};
+pub use token_bytes::{AddedToken, ByteCoding, TokenBytes, token_bytes};
 pub use vocabulary::{Difference, Vocabulary};
 
 #[cfg(feature = "transformer")]

@@ -5,6 +5,7 @@ use super::{
     classify::ClassifyArgs,
     failure::Failure,
     inspect::args::InspectArgs,
+    laws::LawArgs,
     parts::{self, DrafterPart},
     prompt::PromptArgs,
     prove::args::ProveArgs,
@@ -14,6 +15,7 @@ use super::{
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use drafthorse::{
     DeviceChoice, SamplingOptions, TokenId, Transformer, WeightType,
+    logits::{LogProbsOf, LogProbsOptions},
     model::{CacheType, LoadOptions},
     verifier,
 };
@@ -334,6 +336,7 @@ impl SamplingArgs {
             top_k: self.top_k,
             top_p: self.top_p,
             min_p: self.min_p,
+            ..SamplingOptions::default()
         }
     }
 }
@@ -354,6 +357,12 @@ fn parse_rate(text: &str) -> Result<f64, String> {
     rate.ok_or_else(|| "an acceptance rate is a number from 0 to 1, for example 0.8".into())
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum LogProbsMode {
+    Raw,
+    Processed,
+}
+
 #[derive(Args)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct GenerateArgs {
@@ -363,6 +372,8 @@ pub(crate) struct GenerateArgs {
     pub(crate) parts: PartArgs,
     #[command(flatten)]
     pub(crate) drafting: DraftingArgs,
+    #[command(flatten)]
+    pub(crate) law: LawArgs,
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
     /// The most tokens to generate
@@ -386,6 +397,19 @@ pub(crate) struct GenerateArgs {
     /// One JSON object with text, tokens and statistics instead of streamed text
     #[arg(long, help_heading = "Output")]
     pub(crate) json: bool,
+    /// In the JSON, the expert's log-probability of each token, and of the N most probable tokens at its position
+    #[arg(long, visible_alias = "n-probs", value_name = "N", num_args = 0..=1, default_missing_value = "0", requires = "json", help_heading = "Output")]
+    pub(crate) logprobs: Option<usize>,
+    /// Log-probabilities of the expert's own law (raw), or of what is sampled (processed)
+    #[arg(
+        long,
+        value_enum,
+        value_name = "LAW",
+        default_value = "raw",
+        requires = "logprobs",
+        help_heading = "Output"
+    )]
+    pub(crate) logprobs_mode: LogProbsMode,
     /// Also decode without drafts (k = 0), three times each in turn, and say how much faster drafting was
     #[arg(long, help_heading = "Output")]
     pub(crate) compare: bool,
@@ -399,6 +423,17 @@ pub(crate) struct GenerateArgs {
     /// No line of statistics
     #[arg(short = 'q', long, conflicts_with = "compare", help_heading = "Output")]
     pub(crate) quiet: bool,
+}
+
+impl GenerateArgs {
+    /// Which log-probabilities are wanted.
+    pub(crate) fn log_probs(&self) -> Option<LogProbsOptions> {
+        let of = match self.logprobs_mode {
+            LogProbsMode::Raw => LogProbsOf::Raw,
+            LogProbsMode::Processed => LogProbsOf::Processed,
+        };
+        self.logprobs.map(|top| LogProbsOptions { top, of })
+    }
 }
 
 #[derive(Args)]

@@ -169,8 +169,12 @@ impl Bench<'_> {
         plain: Option<&Plain>,
     ) -> Result<Option<Measured>, Failure> {
         let args = self.args;
-        let engine =
-            parts::engine(self.expert, setting.drafter(plain), &setting.parts(&args.parts)?, setting.k)?;
+        let engine = parts::engine(
+            parts::Expert::alone(self.expert),
+            setting.drafter(plain),
+            &setting.parts(&args.parts)?,
+            setting.k,
+        )?;
         let options = SessionOptions {
             sampling: args.sampling.options(),
             seed: args.sampling.seed,

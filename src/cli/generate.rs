@@ -7,7 +7,7 @@ use super::{
     interrupt::{INTERRUPTED, Interrupt},
     json::{self, StatsJson},
     output,
-    parts::{self, Parts},
+    parts::{self, Expert, Parts},
 };
 use anstyle::{AnsiColor, Style};
 use drafthorse::{
@@ -27,9 +27,11 @@ pub(crate) fn run(args: &GenerateArgs) -> Outcome {
     let (prompt, prompt_text) = args.input.read(&parts.expert, &args.parts.expert)?;
     // From here on: before there is text, Ctrl-C has nothing to save.
     let interrupt = Interrupt::listen();
-    let options = options(args, &parts);
+    let options = options(args, &prompt, &parts)?;
     let k = args.drafting.length(&parts.drafter);
-    let mut engine = parts::engine(&parts.expert, parts.drafter.make(), &args.parts, k)?;
+    let law = args.law.open(&args.parts.models)?;
+    let expert = Expert { model: &parts.expert, law: &law };
+    let mut engine = parts::engine(expert, parts.drafter.make(), &args.parts, k)?;
     let mut result = Generation::default();
     if args.echo {
         write!(anstream::stdout(), "{prompt_text}")?;
@@ -38,7 +40,7 @@ pub(crate) fn run(args: &GenerateArgs) -> Outcome {
     // Statistics come also after Ctrl-C and after an error: what was generated is not lost.
     let comparing = args.compare && k > 0 && !interrupt.seen();
     let compared = match &failed {
-        None if comparing => compare(args, &parts, &prompt, &options, &interrupt)?,
+        None if comparing => compare(args, &parts, expert, &prompt, &options, &interrupt)?,
         _ => None,
     };
     if args.json && (failed.is_none() || result.stats.rounds > 0) {
@@ -48,7 +50,9 @@ pub(crate) fn run(args: &GenerateArgs) -> Outcome {
         print_json(args, &prompt, &result, compared.as_ref(), &parts, engine.rule())?;
     } else if !args.quiet && (failed.is_none() || result.stats.rounds > 0) {
         let name = parts.drafter.name();
-        output::note(&output::statistics(&result.stats, name, engine.rule(), result.finish.as_ref()));
+        let line = output::statistics(&result.stats, name, engine.rule(), result.finish.as_ref());
+        let law = args.law.describe().map(|law| format!(" | {law}")).unwrap_or_default();
+        output::note(&(line + &law));
         match compared {
             Some(compared) => {
                 output::note(&compared.sentence(k, args.sampling.temperature == 0.0, engine.rule()));
@@ -143,15 +147,17 @@ fn paint(
     Ok(write!(out, "{style}{text}{style:#}")?)
 }
 
-fn options(args: &GenerateArgs, parts: &Parts) -> SessionOptions {
-    SessionOptions {
+fn options(args: &GenerateArgs, prompt: &[TokenId], parts: &Parts) -> Result<SessionOptions, Failure> {
+    Ok(SessionOptions {
         sampling: args.sampling.options(),
         seed: args.sampling.seed,
         max_tokens: args.max_tokens,
         stop_tokens: parts::stop_tokens(&parts.expert, args.ignore_eos),
         stop_strings: args.stop.clone(),
+        log_probs: args.log_probs(),
+        guide: args.law.guide(prompt, &parts.expert)?,
         ..Default::default()
-    }
+    })
 }
 
 /// Drafting and plain decoding side by side.
@@ -189,13 +195,14 @@ impl Compared {
 fn compare(
     args: &GenerateArgs,
     parts: &Parts,
+    expert: Expert<'_>,
     prompt: &[TokenId],
     options: &SessionOptions,
     interrupt: &Interrupt,
 ) -> Result<Option<Compared>, Failure> {
     let k = args.drafting.length(&parts.drafter);
     let timed = |k: usize| {
-        let engine = parts::engine(&parts.expert, parts.drafter.make(), &args.parts, k)?;
+        let engine = parts::engine(expert, parts.drafter.make(), &args.parts, k)?;
         let text = parts::measure(engine, prompt, options, interrupt)?;
         Ok::<_, Failure>(text.map(|text| (text.stats.tokens_per_second().unwrap_or(0.0), text.tokens)))
     };
@@ -220,13 +227,7 @@ fn print_json(
     parts: &Parts,
     rule: &dyn AcceptanceRule,
 ) -> Result<(), Failure> {
-    let tokens: Vec<_> = result
-        .tokens
-        .iter()
-        .map(
-            |token| json!({ "id": token.id, "text": token.text, "provenance": provenance(token.provenance) }),
-        )
-        .collect();
+    let tokens: Vec<_> = result.tokens.iter().map(json::token).collect();
     let mut object = json!({
         "text": parts.expert.tokenizer().map(|_| &result.text),
         "prompt_tokens": prompt,
@@ -234,6 +235,7 @@ fn print_json(
         "finish": json::finish(result.finish.as_ref()),
         "expert": args.parts.expert,
         "drafter": parts.drafter.name(),
+        "law": args.law.json(),
         "rule": json::rule(rule),
         "draft_length": args.drafting.length(&parts.drafter),
         "version": env!("CARGO_PKG_VERSION"),
@@ -257,13 +259,4 @@ fn print_json(
     let mut out = std::io::stdout().lock();
     serde_json::to_writer(&mut out, &object)?;
     Ok(writeln!(out)?)
-}
-
-fn provenance(provenance: Provenance) -> &'static str {
-    match provenance {
-        Provenance::Drafted => "drafted",
-        Provenance::Deferred => "deferred",
-        Provenance::Replacement => "replacement",
-        Provenance::Bonus => "bonus",
-    }
 }

@@ -65,7 +65,8 @@ fn generate(args: &InspectArgs, parts: &Parts, prompt: &[TokenId], trace: &mut T
         ..SessionOptions::default()
     };
     let k = args.drafting.length(&parts.drafter);
-    let mut engine = parts::engine(&parts.expert, parts.drafter.make(), &args.parts, k)?;
+    let mut engine =
+        parts::engine(parts::Expert::alone(&parts.expert), parts.drafter.make(), &args.parts, k)?;
     for step in engine.session(prompt, &options)? {
         trace.add(&step?);
     }

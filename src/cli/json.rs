@@ -2,7 +2,7 @@
 
 use super::args::ModelArgs;
 use drafthorse::{
-    AcceptanceRule, Finish, SamplingOptions, Stats,
+    AcceptanceRule, Finish, Provenance, SamplingOptions, Stats, StepToken,
     cost::{CostMeter, RowCost},
     model::threads,
 };
@@ -186,6 +186,33 @@ pub(crate) fn sampling(options: &SamplingOptions) -> Value {
         "top_p": options.top_p,
         "min_p": options.min_p,
     })
+}
+
+/// A token of a text, with its log-probabilities if they were wanted.
+pub(crate) fn token(token: &StepToken) -> Value {
+    let mut object =
+        json!({ "id": token.id, "text": token.text, "provenance": provenance(token.provenance) });
+    if let Some(found) = &token.log_probs {
+        let top = found.top.iter().map(|(token, logprob)| json!({ "id": token, "logprob": logprob }));
+        object["logprob"] = finite(found.chosen);
+        object["rank"] = json!(found.rank);
+        object["top_logprobs"] = top.collect();
+    }
+    object
+}
+
+/// JSON has no infinity.
+fn finite(number: f64) -> Value {
+    if number.is_finite() { json!(number) } else { Value::Null }
+}
+
+fn provenance(provenance: Provenance) -> &'static str {
+    match provenance {
+        Provenance::Drafted => "drafted",
+        Provenance::Deferred => "deferred",
+        Provenance::Replacement => "replacement",
+        Provenance::Bonus => "bonus",
+    }
 }
 
 /// Why a text ended, as a word and what it was.

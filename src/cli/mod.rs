@@ -11,6 +11,7 @@ mod generate;
 mod inspect;
 mod interrupt;
 mod json;
+mod laws;
 mod output;
 mod parts;
 mod prompt;

@@ -4,6 +4,7 @@ use super::{
     args::{ModelArgs, PartArgs},
     failure::Failure,
     interrupt::Interrupt,
+    laws::ExpertLaw,
 };
 use drafthorse::{
     Drafter, Engine, ModelDrafter, NgramDrafter, NoDrafter, SessionOptions, Stats, TokenId, Transformer,
@@ -189,16 +190,31 @@ pub(crate) fn acceptance_rule(args: &PartArgs) -> Result<Arc<dyn AcceptanceRule>
     rule(&spec).map_err(Failure::new)
 }
 
+/// The expert with the law it speaks.
+#[derive(Clone, Copy)]
+pub(crate) struct Expert<'a> {
+    pub(crate) model: &'a Arc<Transformer>,
+    pub(crate) law: &'a ExpertLaw,
+}
+
+impl<'a> Expert<'a> {
+    /// A model that speaks for itself.
+    pub(crate) fn alone(model: &'a Arc<Transformer>) -> Self {
+        Self { model, law: &ExpertLaw::Own }
+    }
+}
+
 /// An engine over these parts.
 pub(crate) fn engine(
-    expert: &Arc<Transformer>,
+    expert: Expert<'_>,
     drafter: Box<dyn Drafter>,
     args: &PartArgs,
     draft_length: usize,
 ) -> Result<Engine, Failure> {
     let rule = acceptance_rule(args)?;
-    let mut builder =
-        Engine::builder().expert(expert.clone()).drafter(drafter).rule(rule).draft_length(draft_length);
+    let builder = Engine::builder().drafter(drafter).rule(rule).draft_length(draft_length);
+    let mut builder = expert.law.give(builder, expert.model)?;
+    let expert = expert.model;
     if let Some(tokenizer) = expert.tokenizer() {
         builder = builder.detokenizer(tokenizer.clone());
     }

@@ -8,7 +8,9 @@ use super::{
 };
 use drafthorse_drafter::DraftRequest;
 use drafthorse_engine::{Engine, SessionOptions};
-use drafthorse_logits::{Context, Draws, Probs, Purpose, Sampler, SamplingOptions, SeededDraws, TokenId};
+use drafthorse_logits::{
+    Context, Draws, Memory, Probs, Purpose, Sampler, SamplingOptions, SeededDraws, TokenId,
+};
 use drafthorse_model::{ModelError, SequenceModel};
 use drafthorse_verifier::AcceptanceRule;
 
@@ -183,6 +185,7 @@ impl Setting<'_> {
             raw: false,
             vocab: self.subject.expert().vocab_size(),
             prompt: sequence.len() - text,
+            memory: Memory::off(),
             sampler,
         };
         let noise = options.rule.as_deref().is_some_and(AcceptanceRule::shares_noise);

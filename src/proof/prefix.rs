@@ -2,7 +2,7 @@
 
 use super::{ProofError, Subject};
 use drafthorse_drafter::{DraftRequest, Drafter};
-use drafthorse_logits::{Context, Draws, Probs, Purpose, Sampler, SamplingOptions, Scores, TokenId};
+use drafthorse_logits::{Context, Draws, Memory, Probs, Purpose, Sampler, SamplingOptions, Scores, TokenId};
 use drafthorse_model::SequenceModel;
 
 /// A prefix with the laws after it.
@@ -63,8 +63,8 @@ impl Reader {
     /// The drafter's law after the sequence, and after a first drafted token if it is the forced one.
     fn draft(&mut self, sequence: &[TokenId], first: Option<TokenId>) -> Result<Vec<Scores>, ProofError> {
         let (vocab, prompt, sampler) = (self.expert.vocab_size(), sequence.len(), &self.sampler);
-        let max = 1 + usize::from(first.is_some());
-        let request = DraftRequest { max, score_after: false, raw: true, vocab, prompt, sampler };
+        let (max, memory) = (1 + usize::from(first.is_some()), Memory::off());
+        let request = DraftRequest { max, score_after: false, raw: true, vocab, prompt, memory, sampler };
         let mut draws = Forced { position: sequence.len(), token: first.unwrap_or_default() };
         if first.is_none() {
             draws.position = usize::MAX;

@@ -100,14 +100,15 @@ impl Drafter for SyntheticDrafter {
 mod tests {
     use super::*;
     use crate::synthetic::random_tokens;
-    use drafthorse_logits::{Sampler, SamplingOptions, SeededDraws};
+    use drafthorse_logits::{Memory, Sampler, SamplingOptions, SeededDraws};
 
     const VOCAB: usize = 50;
 
     fn propose(drafter: &mut SyntheticDrafter, sequence: &[TokenId], max: usize) -> Vec<TokenId> {
         let sampler = Sampler::new(&SamplingOptions::default()).unwrap();
+        let (memory, sampler) = (Memory::off(), &sampler);
         let request =
-            DraftRequest { max, score_after: false, raw: true, vocab: VOCAB, prompt: 1, sampler: &sampler };
+            DraftRequest { max, score_after: false, raw: true, vocab: VOCAB, prompt: 1, memory, sampler };
         let proposal = drafter.propose(sequence, &request, &mut SeededDraws::new(0, 1)).unwrap();
         assert_eq!(proposal.check(VOCAB, max), Ok(()));
         proposal.tokens

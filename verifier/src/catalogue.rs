@@ -148,6 +148,22 @@ pub enum RuleError {
         /// What was given.
         value: String,
     },
+    /// A calibrator for a rule whose criterion reads no confidence.
+    #[error(
+        "rule {rule} has no criterion that reads a confidence, so there is nothing to calibrate; cascade-chow, cascade-diff, cascade-opt and bild have one"
+    )]
+    NoConfidence {
+        /// The rule's name.
+        rule: &'static str,
+    },
+    /// A calibrator for the expert's confidence, which the rule does not look at.
+    #[error(
+        "rule {rule} reads the drafter's confidence only; a calibrator for the expert's would change nothing"
+    )]
+    ExpertUnread {
+        /// The rule's name.
+        rule: &'static str,
+    },
 }
 
 fn names() -> String {
@@ -207,10 +223,13 @@ impl RuleInfo {
     }
 }
 
-/// A rule's name and where its dials stand: `cascade-token-v3, lenience 0.9`.
+/// A rule's name, where its dials stand and how it reads confidences: `cascade-token-v3, lenience 0.9`,
+/// `cascade-chow, lenience 0.4, drafter by temperature:1.3`.
 pub fn describe(rule: &dyn AcceptanceRule) -> String {
     let settings = rule.settings().into_iter().map(|(dial, value)| format!(", {} {value}", dial.name));
-    settings.fold(rule.name().to_owned(), |text, setting| text + &setting)
+    let confidence = rule.confidence().map(ToString::to_string).filter(|text| !text.is_empty());
+    let parts = settings.chain(confidence.map(|text| format!(", {text}")));
+    parts.fold(rule.name().to_owned(), |text, part| text + &part)
 }
 
 /// The value of the dial with this number.

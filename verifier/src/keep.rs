@@ -1,8 +1,8 @@
 //! Rules by which the drafter alone decides over some tokens.
 
-use crate::{AcceptanceRule, Kind, Needs, catalogue::Dial, ratio};
+use crate::{AcceptanceRule, Confidence, Kind, Needs, RuleError, catalogue::Dial, ratio};
 use drafthorse_logits::{Probs, Scores, TokenId};
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 /// The tokens over which the drafter decides alone at a position: a drafted one of them stands without a coin.
 #[derive(Clone, Copy, Debug)]
@@ -97,6 +97,20 @@ pub trait KeepRule: Send + Sync {
     fn needs(&self) -> Needs {
         Needs::Raw
     }
+
+    /// As [`AcceptanceRule::calibrated`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    fn calibrated(&self, _confidence: Confidence) -> Result<Arc<dyn AcceptanceRule>, RuleError> {
+        Err(RuleError::NoConfidence { rule: self.name() })
+    }
+
+    /// As [`AcceptanceRule::confidence`].
+    fn confidence(&self) -> Option<&Confidence> {
+        None
+    }
 }
 
 impl<K: KeepRule> AcceptanceRule for K {
@@ -150,5 +164,13 @@ impl<K: KeepRule> AcceptanceRule for K {
 
     fn needs(&self) -> Needs {
         KeepRule::needs(self)
+    }
+
+    fn calibrated(&self, confidence: Confidence) -> Result<Arc<dyn AcceptanceRule>, RuleError> {
+        KeepRule::calibrated(self, confidence)
+    }
+
+    fn confidence(&self) -> Option<&Confidence> {
+        KeepRule::confidence(self)
     }
 }

@@ -23,6 +23,7 @@
 //! ```
 
 mod catalogue;
+mod confidence;
 mod couple;
 mod judge;
 mod keep;
@@ -33,6 +34,7 @@ mod rules;
 mod verifier;
 
 pub use catalogue::{Dial, RULES, RuleError, RuleInfo, describe, rule};
+pub use confidence::{Calibrated, Confidence, ConfidenceRule};
 pub use couple::couple;
 pub use judge::judge;
 pub use keep::{KeepRule, Kept};

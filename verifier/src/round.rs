@@ -1,7 +1,7 @@
 use crate::{AcceptanceRule, Needs};
 use drafthorse_logits::{
-    Draws, Guidance, LogProbs, LogProbsOf, LogProbsOptions, Logits, Origin, Proposal, Purpose, RowAnswer,
-    RowQuestion, Sampler, Scores, TokenId, Verdict,
+    Draws, Guidance, LogProbs, LogProbsOf, LogProbsOptions, Logits, Memory, Origin, Proposal, Purpose,
+    RowAnswer, RowQuestion, Sampler, Scores, TokenId, Verdict,
 };
 
 /// What is to be verified in a round.
@@ -12,6 +12,8 @@ pub struct Round<'a> {
     pub sequence: &'a [TokenId],
     /// How many of them are the prompt.
     pub prompt: usize,
+    /// What is remembered of them: surprises under the expert's law.
+    pub memory: Memory,
     /// What may follow.
     pub proposal: &'a Proposal,
     /// Turns logits into scores.
@@ -66,8 +68,8 @@ impl Reading {
         Self { logits, ..self }
     }
 
-    /// The rows it was read from, where they were brought here.
-    pub(crate) fn rows(&self) -> Option<&[Scores]> {
+    /// The rows it was read from, where they were brought here: one more than there are drafted tokens.
+    pub fn rows(&self) -> Option<&[Scores]> {
         match &self.form {
             Form::Scores(rows) => Some(rows),
             Form::Coupling(_) | Form::Draw(_) => None,
@@ -86,6 +88,13 @@ impl Reading {
             LogProbsOf::Raw => LogProbs::of_row(logits.row(index), token, options.top),
             LogProbsOf::Processed => LogProbs::of_scores(&rows[index], token, options.top),
         })
+    }
+
+    /// What is remembered after `tokens`, which this round brought to the text.
+    pub fn remember(&self, round: &Round<'_>, tokens: impl Iterator<Item = TokenId>) -> Memory {
+        let rows = self.rows().unwrap_or_default();
+        let after = |memory, (scores, token)| round.sampler.remember(memory, scores, token);
+        rows.iter().zip(tokens).fold(round.memory, after)
     }
 
     /// Decides the round it is a reading of, by the rule it was read for.

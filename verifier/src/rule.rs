@@ -1,4 +1,4 @@
-use crate::{RuleError, catalogue::Dial, judge, ratio};
+use crate::{Confidence, RuleError, catalogue::Dial, judge, ratio};
 use drafthorse_logits::{Draws, Probs, Proposal, Scores, TokenId, Verdict};
 use std::{borrow::Cow, sync::Arc};
 
@@ -109,6 +109,20 @@ pub trait AcceptanceRule: Send + Sync {
         Needs::Raw
     }
 
+    /// The same rule with a criterion that reads confidences so.
+    ///
+    /// # Errors
+    ///
+    /// [`RuleError::NoConfidence`]: its criterion reads none; [`RuleError::ExpertUnread`]: not the expert's.
+    fn calibrated(&self, _confidence: Confidence) -> Result<Arc<dyn AcceptanceRule>, RuleError> {
+        Err(RuleError::NoConfidence { rule: self.name() })
+    }
+
+    /// How the criterion reads confidences, where that was said.
+    fn confidence(&self) -> Option<&Confidence> {
+        None
+    }
+
     /// Whether the rule's own settings make sense.
     ///
     /// # Errors
@@ -176,6 +190,14 @@ impl<R: AcceptanceRule + ?Sized> AcceptanceRule for Arc<R> {
 
     fn needs(&self) -> Needs {
         (**self).needs()
+    }
+
+    fn calibrated(&self, confidence: Confidence) -> Result<Arc<dyn AcceptanceRule>, RuleError> {
+        (**self).calibrated(confidence)
+    }
+
+    fn confidence(&self) -> Option<&Confidence> {
+        (**self).confidence()
     }
 
     fn check(&self) -> Result<(), RuleError> {

@@ -124,9 +124,15 @@ impl Verifier {
 /// What the rows of a round say to its sampler.
 fn score(round: &Round<'_>, logits: &Logits) -> Result<Vec<Scores>, ModelError> {
     let tokens = tokens(round);
+    let mut memory = round.memory;
     let score = |(row, logits)| {
-        let context = Context::new(&tokens[..round.sequence.len() + row], round.prompt);
-        round.sampler.scores(&context, logits).map_err(ModelError::from)
+        let end = round.sequence.len() + row;
+        let context = Context::new(&tokens[..end], round.prompt).remembering(memory);
+        let scores = round.sampler.scores(&context, logits)?;
+        if let Some(drafted) = tokens.get(end) {
+            memory = round.sampler.remember(memory, &scores, *drafted);
+        }
+        Ok(scores)
     };
     logits.iter().enumerate().map(score).collect()
 }

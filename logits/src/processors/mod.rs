@@ -1,45 +1,38 @@
 //! Processors: what changes a row of logits before a token is drawn from it.
 //!
-//! The order in which the built-in ones run is fixed in one place, [`Sampler`](crate::Sampler).
+//! Each can be used alone. The order in which a [`Sampler`](crate::Sampler) runs them is an option,
+//! [`Order`](crate::Order).
+//!
+//! Those that choose by probability (top-k, top-p, typical, ...) let equal logits share their fate, so that what
+//! stays does not depend on the order of tokens, and always leave the most probable token at least.
 
+mod bans;
 mod bias;
+mod context;
+mod dry;
+mod dynamic;
+mod entropy;
+mod lengths;
+mod mirostat;
 mod penalties;
 mod temperature;
 mod truncation;
+mod xtc;
 
+pub use bans::{BadWords, NoRepeatNgram};
 pub use bias::LogitBias;
+pub use context::{Context, Memory};
+pub use dry::Dry;
+pub use dynamic::DynamicTemperature;
+pub use entropy::{Epsilon, Eta, Typical};
+pub use lengths::{Forced, MinTokens};
+pub use mirostat::{Mirostat, MirostatVersion};
 pub use penalties::{PresenceFrequency, Repetition};
 pub use temperature::Temperature;
-pub use truncation::{MinP, TopK, TopP};
+pub use truncation::{MinP, TopK, TopNSigma, TopP};
+pub use xtc::Xtc;
 
-use crate::TokenId;
 use std::sync::Arc;
-
-/// What comes before the position a row of logits is for.
-#[derive(Clone, Copy, Debug)]
-pub struct Context<'a> {
-    tokens: &'a [TokenId],
-    prompt: usize,
-}
-
-impl<'a> Context<'a> {
-    /// All tokens so far, drafted ones included, of which the first `prompt` are the prompt.
-    ///
-    /// A `prompt` beyond the end means that everything is prompt.
-    pub fn new(tokens: &'a [TokenId], prompt: usize) -> Self {
-        Self { tokens, prompt: prompt.min(tokens.len()) }
-    }
-
-    /// Prompt and generated tokens.
-    pub fn tokens(&self) -> &'a [TokenId] {
-        self.tokens
-    }
-
-    /// The tokens after the prompt.
-    pub fn generated(&self) -> &'a [TokenId] {
-        &self.tokens[self.prompt..]
-    }
-}
 
 /// Changes a row of logits in place; `-inf` excludes a token.
 ///
@@ -55,4 +48,24 @@ impl<P: LogitsProcessor + ?Sized> LogitsProcessor for Arc<P> {
     fn process(&self, context: &Context<'_>, row: &mut [f32]) {
         (**self).process(context, row);
     }
+}
+
+/// Lets a truncation be used alone.
+macro_rules! process_alone {
+    ($($truncation:ty),*) => {
+        $(impl crate::processors::LogitsProcessor for $truncation {
+            fn process(&self, context: &crate::Context<'_>, row: &mut [f32]) {
+                crate::candidates::Truncation::exclude(self, &crate::candidates::Place::of(context, 0), row);
+            }
+        })*
+    };
+}
+use process_alone;
+
+/// What a truncation leaves of a row, by index.
+#[cfg(test)]
+fn kept(processor: &dyn LogitsProcessor, row: &[f32]) -> Vec<usize> {
+    let mut row = row.to_vec();
+    processor.process(&Context::new(&[], 0), &mut row);
+    (0..row.len()).filter(|&i| row[i] > f32::NEG_INFINITY).collect()
 }

@@ -1,27 +1,28 @@
-use super::{Context, LogitsProcessor};
+use super::process_alone;
 use crate::{
     buffer::Buffer,
-    math::{log_sum_exp, nucleus_edge},
+    candidates::{Keep, Place, Truncation, View},
+    math::Normalizer,
+    select::{BUCKETS, Masses, edge_of_mass, kth_largest, least},
+    simd,
 };
 
-/// Keeps the `k` most probable tokens, and those equal to the last of them.
+/// Keeps the `k` most probable tokens, and those equal to the last of them; 0 is off.
 ///
 /// Source: Fan, Lewis, Dauphin, "Hierarchical Neural Story Generation", 2018.
 #[derive(Clone, Copy, Debug)]
 pub struct TopK(pub usize);
 
-impl LogitsProcessor for TopK {
-    fn process(&self, _context: &Context<'_>, row: &mut [f32]) {
-        if self.0 == 0 || self.0 >= row.len() {
-            return;
+impl Truncation for TopK {
+    fn keep(&self, _place: &Place, view: &View<'_>) -> Option<Keep> {
+        if self.0 == 0 || self.0 >= view.logits.len() {
+            return None;
         }
-        let mut values = Buffer::copy(row);
-        let (_, kth, _) = values.as_mut_slice().select_nth_unstable_by(self.0 - 1, |a, b| b.total_cmp(a));
-        exclude_below(row, *kth);
+        Keep::at_least(kth_largest(view.logits, self.0))
     }
 }
 
-/// Keeps the smallest set of most probable tokens whose mass reaches `p` (nucleus sampling).
+/// Keeps the smallest set of most probable tokens whose mass reaches `p` (nucleus sampling); 1 is off.
 ///
 /// Tokens as probable as the last one kept stay too, so that the set does not depend on their order.
 ///
@@ -29,56 +30,94 @@ impl LogitsProcessor for TopK {
 #[derive(Clone, Copy, Debug)]
 pub struct TopP(pub f64);
 
-impl LogitsProcessor for TopP {
-    fn process(&self, _context: &Context<'_>, row: &mut [f32]) {
+impl Truncation for TopP {
+    fn keep(&self, _place: &Place, view: &View<'_>) -> Option<Keep> {
         if self.0 >= 1.0 {
-            return;
+            return None;
         }
-        let total = log_sum_exp(row);
-        let mut values = Buffer::copy(row);
-        let mass = |logit| (f64::from(logit) - total).exp();
-        let edge = nucleus_edge(values.as_mut_slice(), f32::total_cmp, mass, self.0);
-        exclude_below(row, edge);
+        let normalizer = view.normalizer();
+        // All tokens below this together have half of what may be missing: none of them is in the set.
+        let negligible = (1.0 - self.0) / (2 * view.logits.len()) as f64;
+        let low = least(normalizer.max(), |logit| normalizer.prob(logit) >= negligible);
+        let logits = Buffer::fill(0, |kept| {
+            simd::each_chunk_within(view.logits, low, f32::INFINITY, |_, chunk| {
+                kept.extend(chunk.iter().copied().filter(|logit| *logit >= low));
+            });
+        });
+        let masses = normalizer.masses(&logits);
+        let nucleus = Descending { logits: &logits, masses: &masses, normalizer };
+        Keep::at_least(-edge_of_mass(&nucleus, self.0) as f32)
     }
 }
 
-/// Keeps tokens at least `min_p` times as probable as the most probable one.
+/// Logits with their probabilities, the largest first.
+struct Descending<'a> {
+    logits: &'a [f32],
+    masses: &'a [f64],
+    normalizer: Normalizer,
+}
+
+impl Masses for Descending<'_> {
+    fn len(&self) -> usize {
+        self.logits.len()
+    }
+
+    fn key(&self, index: usize) -> f64 {
+        -f64::from(self.logits[index])
+    }
+
+    fn mass(&self, index: usize) -> f64 {
+        self.masses[index]
+    }
+
+    fn bucket(&self, index: usize) -> usize {
+        // 32 buckets for each factor of e.
+        ((-32.0 * self.normalizer.exponent(self.logits[index])) as usize).min(BUCKETS - 1)
+    }
+}
+
+/// Keeps tokens at least this share as probable as the most probable one; 0 is off.
 ///
 /// Source: Nguyen et al., "Turning Up the Heat: Min-p Sampling", 2024.
 #[derive(Clone, Copy, Debug)]
 pub struct MinP(pub f64);
 
-impl LogitsProcessor for MinP {
-    fn process(&self, _context: &Context<'_>, row: &mut [f32]) {
-        let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let threshold = f64::from(max) + self.0.ln();
-        for logit in row {
-            if f64::from(*logit) < threshold {
-                *logit = f32::NEG_INFINITY;
-            }
+impl Truncation for MinP {
+    fn keep(&self, _place: &Place, view: &View<'_>) -> Option<Keep> {
+        if self.0 <= 0.0 {
+            return None;
         }
+        let (max, share) = (view.max(), self.0.ln());
+        Keep::at_least(least(max, |logit| simd::exponent(logit, max, view.temperature) >= share))
     }
 }
 
-fn exclude_below(row: &mut [f32], threshold: f32) {
-    for logit in row {
-        if *logit < threshold {
-            *logit = f32::NEG_INFINITY;
+/// Keeps tokens whose logit is within `n` standard deviations (of all logits above `-inf`) of the largest;
+/// 0 is off. A temperature changes nothing of it.
+///
+/// Source: Tang et al., "Top-nσ: Not All Logits Are You Need", 2024.
+#[derive(Clone, Copy, Debug)]
+pub struct TopNSigma(pub f64);
+
+impl Truncation for TopNSigma {
+    fn keep(&self, _place: &Place, view: &View<'_>) -> Option<Keep> {
+        if self.0 <= 0.0 {
+            return None;
         }
+        let (_, _, variance) = simd::moments(view.logits);
+        let max = view.max();
+        let low = f64::from(max) - self.0 * variance.sqrt();
+        Keep::at_least(least(max, |logit| f64::from(logit) >= low))
     }
 }
+
+process_alone!(TopK, TopP, MinP, TopNSigma);
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::kept, *};
     use crate::Probs;
     use proptest::prelude::*;
-
-    fn kept(processor: &dyn LogitsProcessor, row: &[f32]) -> Vec<usize> {
-        let mut row = row.to_vec();
-        processor.process(&Context::new(&[], 0), &mut row);
-        (0..row.len()).filter(|&i| row[i] > f32::NEG_INFINITY).collect()
-    }
 
     #[test]
     fn closed_forms() {
@@ -93,12 +132,18 @@ mod tests {
         assert_eq!(kept(&MinP(0.4), &row), [0, 1]);
         assert_eq!(kept(&MinP(0.0), &row), [0, 1, 2, 3]);
         assert_eq!(kept(&MinP(1.0), &row), [0]);
+        // Of -4, 0, 2, 2 the deviation is sqrt(6).
+        let row = [-4.0, 0.0, 2.0, 2.0, f32::NEG_INFINITY];
+        assert_eq!(kept(&TopNSigma(0.8), &row), [2, 3]);
+        assert_eq!(kept(&TopNSigma(0.9), &row), [1, 2, 3]);
+        assert_eq!(kept(&TopNSigma(2.5), &row), [0, 1, 2, 3]);
+        assert_eq!(kept(&TopNSigma(0.0), &row), [0, 1, 2, 3]);
     }
 
     proptest! {
-        /// Against the definition, on rows long enough for several blocks of the selection.
+        /// Against the definition, on rows long enough for the search by buckets.
         #[test]
-        fn top_p_is_the_smallest_sufficient_set(row in prop::collection::vec(-6.0..6.0f32, 1..900), p in 0.01..0.999f64) {
+        fn top_p_is_the_smallest_sufficient_set(row in prop::collection::vec(-6.0..6.0f32, 1..3000), p in 0.01..0.999f64) {
             let probs = Probs::softmax(&row);
             let kept = kept(&TopP(p), &row);
             let mass: f64 = kept.iter().map(|&i| probs.get(i as u32)).sum();
@@ -106,7 +151,7 @@ mod tests {
             prop_assert!(mass >= p - 1e-9);
             let ties = kept.iter().filter(|&&i| probs.get(i as u32) == least).count() as f64;
             prop_assert!(mass - least * ties < p + 1e-9, "without its least probable tokens the set must not suffice");
-            prop_assert!((0..row.len()).all(|i| kept.contains(&i) || probs.get(i as u32) <= least));
+            prop_assert!(probs.to_vec().iter().filter(|p| **p >= least).count() == kept.len());
         }
     }
 }

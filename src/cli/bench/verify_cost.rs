@@ -68,7 +68,7 @@ pub(super) fn run(
 ) -> Result<(), Failure> {
     for drafter in drafters {
         // A drafter that does not fit drafts nothing, whatever its steps would cost.
-        parts::engine(expert, drafter.make(), &args.parts, 1)?;
+        parts::engine(parts::Expert::alone(expert), drafter.make(), &args.parts, 1)?;
     }
     let mut meter = setting::meter(expert, drafters, LENGTH, 1..=ROWS);
     let bar = ProgressBar::new(SWEEPS as u64);

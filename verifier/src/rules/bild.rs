@@ -1,5 +1,5 @@
 use crate::{
-    KeepRule, Kept, Kind, RuleInfo,
+    AcceptanceRule, Calibrated, Confidence, ConfidenceRule, KeepRule, Kept, Kind, RuleError, RuleInfo,
     catalogue::{Dial, at},
 };
 use drafthorse_logits::Scores;
@@ -46,10 +46,7 @@ impl KeepRule for Bild {
     }
 
     fn kept<'a>(&self, draft: &'a Scores, expert: &'a Scores) -> Kept<'a> {
-        if draft.raw_max() < self.fallback {
-            return Kept::Nothing;
-        }
-        Kept::Raw(expert, (-self.rollback).exp())
+        self.kept_by(&Confidence::default(), draft, expert)
     }
 
     fn settings(&self) -> Vec<(&'static Dial, f64)> {
@@ -62,5 +59,22 @@ impl KeepRule for Bild {
 
     fn needs_calibrated_draft(&self) -> bool {
         true
+    }
+
+    fn calibrated(&self, confidence: Confidence) -> Result<Arc<dyn AcceptanceRule>, RuleError> {
+        Calibrated::arc(*self, confidence)
+    }
+}
+
+impl ConfidenceRule for Bild {
+    fn kept_by<'a>(&self, confidence: &Confidence, draft: &'a Scores, expert: &'a Scores) -> Kept<'a> {
+        if confidence.draft(draft) < self.fallback {
+            return Kept::Nothing;
+        }
+        Kept::Raw(expert, (-self.rollback).exp())
+    }
+
+    fn reads_expert(&self) -> bool {
+        false
     }
 }

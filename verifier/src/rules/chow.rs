@@ -1,5 +1,5 @@
 use crate::{
-    KeepRule, Kept, Kind, RuleInfo,
+    AcceptanceRule, Calibrated, Confidence, ConfidenceRule, KeepRule, Kept, Kind, RuleError, RuleInfo,
     catalogue::{Dial, at},
 };
 use drafthorse_logits::Scores;
@@ -40,11 +40,25 @@ impl KeepRule for CascadeChow {
         vec![(&LENIENCE, self.lenience)]
     }
 
-    fn kept<'a>(&self, draft: &'a Scores, _expert: &'a Scores) -> Kept<'a> {
-        if draft.raw_max() < 1.0 - self.lenience { Kept::Nothing } else { Kept::All }
+    fn kept<'a>(&self, draft: &'a Scores, expert: &'a Scores) -> Kept<'a> {
+        self.kept_by(&Confidence::default(), draft, expert)
     }
 
     fn needs_calibrated_draft(&self) -> bool {
         true
+    }
+
+    fn calibrated(&self, confidence: Confidence) -> Result<Arc<dyn AcceptanceRule>, RuleError> {
+        Calibrated::arc(*self, confidence)
+    }
+}
+
+impl ConfidenceRule for CascadeChow {
+    fn kept_by<'a>(&self, confidence: &Confidence, draft: &'a Scores, _expert: &'a Scores) -> Kept<'a> {
+        if confidence.draft(draft) < 1.0 - self.lenience { Kept::Nothing } else { Kept::All }
+    }
+
+    fn reads_expert(&self) -> bool {
+        false
     }
 }

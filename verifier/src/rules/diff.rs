@@ -1,5 +1,5 @@
 use crate::{
-    KeepRule, Kept, Kind, RuleInfo,
+    AcceptanceRule, Calibrated, Confidence, ConfidenceRule, KeepRule, Kept, Kind, RuleError, RuleInfo,
     catalogue::{Dial, at},
 };
 use drafthorse_logits::Scores;
@@ -42,10 +42,28 @@ impl KeepRule for CascadeDiff {
     }
 
     fn kept<'a>(&self, draft: &'a Scores, expert: &'a Scores) -> Kept<'a> {
-        if draft.raw_max() < expert.raw_max() - self.lenience { Kept::Nothing } else { Kept::All }
+        self.kept_by(&Confidence::default(), draft, expert)
     }
 
     fn needs_calibrated_draft(&self) -> bool {
+        true
+    }
+
+    fn calibrated(&self, confidence: Confidence) -> Result<Arc<dyn AcceptanceRule>, RuleError> {
+        Calibrated::arc(*self, confidence)
+    }
+}
+
+impl ConfidenceRule for CascadeDiff {
+    fn kept_by<'a>(&self, confidence: &Confidence, draft: &'a Scores, expert: &'a Scores) -> Kept<'a> {
+        if confidence.draft(draft) < confidence.expert(expert) - self.lenience {
+            Kept::Nothing
+        } else {
+            Kept::All
+        }
+    }
+
+    fn reads_expert(&self) -> bool {
         true
     }
 }

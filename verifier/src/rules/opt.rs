@@ -1,5 +1,5 @@
 use crate::{
-    KeepRule, Kept, Kind, RuleInfo,
+    AcceptanceRule, Calibrated, Confidence, ConfidenceRule, KeepRule, Kept, Kind, RuleError, RuleInfo,
     catalogue::{Dial, at},
 };
 use drafthorse_logits::Scores;
@@ -41,12 +41,26 @@ impl KeepRule for CascadeOpt {
     }
 
     fn kept<'a>(&self, draft: &'a Scores, expert: &'a Scores) -> Kept<'a> {
-        let gain = expert.raw_max() - draft.raw_max();
+        self.kept_by(&Confidence::default(), draft, expert)
+    }
+
+    fn needs_calibrated_draft(&self) -> bool {
+        true
+    }
+
+    fn calibrated(&self, confidence: Confidence) -> Result<Arc<dyn AcceptanceRule>, RuleError> {
+        Calibrated::arc(*self, confidence)
+    }
+}
+
+impl ConfidenceRule for CascadeOpt {
+    fn kept_by<'a>(&self, confidence: &Confidence, draft: &'a Scores, expert: &'a Scores) -> Kept<'a> {
+        let gain = confidence.expert(expert) - confidence.draft(draft);
         let defer = super::worth_a_rejection(gain, self.lenience, draft, expert);
         if defer { Kept::Nothing } else { Kept::All }
     }
 
-    fn needs_calibrated_draft(&self) -> bool {
+    fn reads_expert(&self) -> bool {
         true
     }
 }

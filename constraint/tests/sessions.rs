@@ -1,0 +1,292 @@
+//! How constrained texts begin, end and fail.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use drafthorse_constraint::{Grammar, TokenTable};
+use drafthorse_drafter::{DraftRequest, Drafter, ModelDrafter, NgramDrafter, NoDrafter};
+use drafthorse_engine::{
+    Engine, ErrorKind, Finish, SequentialCascade, SequentialRule, SessionOptions, Stats,
+};
+use drafthorse_logits::{
+    Constraint, ConstraintError, Draws, Matcher, Proposal, SamplingOptions, Scores, TokenId, TokenSet,
+    Verdict,
+};
+use drafthorse_model::{ModelError, TableModel, Vocabulary};
+use drafthorse_verifier::rule;
+use std::sync::{Arc, Mutex};
+
+const TOKENS: [&str; 5] = ["a", "b", "ab", "c", "<end>"];
+const END: TokenId = 4;
+
+fn table() -> TokenTable {
+    TokenTable::of_texts(&["a", "b", "ab", "c", ""]).unwrap()
+}
+
+fn regex(regex: &str) -> Arc<dyn Constraint> {
+    Arc::new(Grammar::regex(&table(), regex).unwrap())
+}
+
+fn builder() -> drafthorse_engine::EngineBuilder {
+    let texts = Vocabulary::new(TOKENS.map(|text| Some(text.to_owned())));
+    Engine::builder().expert(Arc::new(TableModel::random(5, 1.0, 3))).detokenizer(texts)
+}
+
+fn engine(drafter: impl Drafter + 'static) -> Engine {
+    builder().drafter(drafter).build().unwrap()
+}
+
+fn model() -> ModelDrafter {
+    ModelDrafter::new(Arc::new(TableModel::random(5, 1.0, 7)))
+}
+
+fn options(constraint: Arc<dyn Constraint>) -> SessionOptions {
+    let sampling = SamplingOptions { temperature: 1.0, ..Default::default() };
+    SessionOptions { sampling, constraint: Some(constraint), max_tokens: 30, ..Default::default() }
+}
+
+struct Run {
+    text: String,
+    finish: Option<Finish>,
+    error: Option<drafthorse_engine::Error>,
+    stats: Stats,
+}
+
+fn run(engine: &mut Engine, options: &SessionOptions) -> Run {
+    let mut session = engine.session(&[0], options).unwrap();
+    let (mut text, mut finish, mut error) = (String::new(), None, None);
+    for step in &mut session {
+        assert!(error.is_none(), "nothing comes after an error");
+        match step {
+            Ok(step) => (text, finish) = (text + &step.text, step.finish),
+            Err(cause) => error = Some(cause),
+        }
+    }
+    Run { text, finish, error, stats: session.stats().clone() }
+}
+
+#[test]
+fn a_complete_text_ends() {
+    for k in 0..4 {
+        let plain = SessionOptions { draft_length: Some(k), ..options(regex("abcabc")) };
+        let run = run(&mut engine(model()), &plain);
+        assert_eq!((run.text.as_str(), run.finish), ("abcabc", Some(Finish::Grammar)), "k = {k}");
+        assert!(run.error.is_none());
+    }
+}
+
+#[test]
+fn a_stop_token_ends_where_the_grammar_may_end() {
+    for seed in 0..50 {
+        let options = SessionOptions { stop_tokens: vec![END], seed, ..options(regex("(abc){1,4}")) };
+        let run = run(&mut engine(model()), &options);
+        assert_eq!((run.finish, run.text.len() % 3), (Some(Finish::StopToken(END)), 0), "{}", run.text);
+        assert!(!run.text.is_empty());
+    }
+}
+
+/// Without stop tokens, as where the end of the text is to be ignored, the model's end token is a token like others.
+#[test]
+fn without_stop_tokens_a_text_goes_on_as_long_as_it_can() {
+    let run = run(&mut engine(model()), &options(regex("(ab)+")));
+    assert_eq!((run.finish, run.stats.emitted), (Some(Finish::MaxTokens), 30));
+    assert!(run.text.starts_with("abab"));
+}
+
+#[test]
+fn tokens_that_were_asked_for_end_a_text_that_may_want_more() {
+    let options = SessionOptions { max_tokens: 2, ..options(regex("abcabc")) };
+    let cut = run(&mut engine(model()), &options);
+    assert_eq!((cut.finish, cut.stats.emitted), (Some(Finish::MaxTokens), 2));
+    // Where the last token completes the text, the text is complete.
+    let exact = SessionOptions { max_tokens: 1, ..self::options(regex("ab|c")) };
+    let seeds = (0..20).map(|seed| run(&mut engine(model()), &SessionOptions { seed, ..exact.clone() }));
+    for run in seeds {
+        let whole = ["ab", "c"].contains(&&*run.text);
+        assert_eq!(run.finish, Some(if whole { Finish::Grammar } else { Finish::MaxTokens }), "{}", run.text);
+    }
+}
+
+#[test]
+fn stop_strings_cut_a_text_wherever_they_come() {
+    let options = SessionOptions { stop_strings: vec!["bc".into()], ..options(regex("abcabc")) };
+    let run = run(&mut engine(model()), &options);
+    assert_eq!((run.text.as_str(), run.finish), ("a", Some(Finish::StopString("bc".into()))));
+}
+
+#[test]
+fn forced_tokens_are_free_drafts_and_counted() {
+    // "c" is one token; of "ab" the longest is guessed.
+    let options = SessionOptions { draft_length: Some(3), ..options(regex("cccccccc")) };
+    let run = run(&mut engine(NoDrafter), &options);
+    assert_eq!((run.text.as_str(), run.stats.rounds), ("cccccccc", 2));
+    assert_eq!((run.stats.forced, run.stats.drafted, run.stats.accepted), (6, 6, 6));
+    let plain = SessionOptions { draft_length: Some(0), ..options };
+    let stats = self::run(&mut engine(NoDrafter), &plain).stats;
+    assert_eq!((stats.rounds, stats.forced, stats.drafted), (8, 0, 0));
+}
+
+/// A cascade's law looks at the draft, so that only what is certain is forced for it.
+#[test]
+fn guesses_are_for_rules_that_do_not_look_at_the_draft() {
+    let forced = |spec: &str, pattern: &str| {
+        let options = SessionOptions { rule: Some(rule(spec).unwrap()), ..options(regex(pattern)) };
+        let run = run(&mut engine(model()), &options);
+        assert!(run.error.is_none() && run.finish == Some(Finish::Grammar), "{spec} {:?}", run.error);
+        run.stats.forced
+    };
+    assert!(forced("lossless", "ab") > 0, "`ab` or `a` begin the text, and both go on alike");
+    assert_eq!(forced("cascade-chow", "ab"), 0);
+    assert!(forced("cascade-chow", "cc") > 0);
+}
+
+/// What a drafter hears is of its own proposal.
+#[derive(Clone, Default)]
+struct Listens(Arc<Mutex<Vec<(usize, Verdict)>>>);
+
+impl Drafter for Listens {
+    fn name(&self) -> &'static str {
+        "listens"
+    }
+
+    fn propose(
+        &mut self,
+        _: &[TokenId],
+        request: &DraftRequest<'_>,
+        _: &mut dyn Draws,
+    ) -> Result<Proposal, ModelError> {
+        self.0
+            .lock()
+            .unwrap()
+            .push((request.max, Verdict { accepted: 99, next: 0, origin: drafthorse_logits::Origin::Bonus }));
+        Ok(Proposal {
+            tokens: vec![3; request.max],
+            scores: vec![Scores::point(3, request.vocab); request.max],
+        })
+    }
+
+    fn observe(&mut self, verdict: &Verdict) {
+        self.0.lock().unwrap().last_mut().unwrap().1 = *verdict;
+    }
+}
+
+#[test]
+fn a_drafter_is_asked_for_the_rest_and_hears_of_it() {
+    let listens = Listens::default();
+    let options = SessionOptions { draft_length: Some(3), ..options(regex("cc(c|b)a")) };
+    let run = run(&mut engine(listens.clone()), &options);
+    assert!(run.error.is_none() && run.text.len() == 4);
+    let heard = listens.0.lock().unwrap()[0];
+    assert_eq!((heard.0, heard.1.accepted <= 1), (1, true), "two are forced, one is asked for: {heard:?}");
+}
+
+/// Drafters that look tokens up propose what the grammar excludes; that much is cut off.
+#[test]
+fn lookups_are_cut_where_the_grammar_ends_them() {
+    let options = SessionOptions { draft_length: Some(4), ..options(regex("(ab|c){4}b")) };
+    for seed in 0..30 {
+        let run =
+            run(&mut engine(NgramDrafter::new(1, 2).unwrap()), &SessionOptions { seed, ..options.clone() });
+        assert_eq!(run.finish, Some(Finish::Grammar));
+        assert!(run.text.ends_with('b') && run.text.replace("ab", "c") == "ccccb", "{}", run.text);
+    }
+}
+
+#[test]
+fn a_dead_end_is_an_error_after_the_text() {
+    // There is no "x": behind "ca" nothing can follow, behind "cb" the end.
+    let constraint = regex("c(b|ax)");
+    let (mut ends, mut errors) = (0, 0);
+    for seed in 0..60 {
+        for k in 0..4 {
+            let options = SessionOptions { seed, draft_length: Some(k), ..options(constraint.clone()) };
+            let run = run(&mut engine(model()), &options);
+            match &run.error {
+                None => assert_eq!((run.text.as_str(), run.finish), ("cb", Some(Finish::Grammar))),
+                Some(error) => {
+                    assert_eq!((error.kind(), run.text.as_str()), (ErrorKind::Constraint, "ca"));
+                    let source = std::error::Error::source(error).unwrap().to_string();
+                    assert!(
+                        source.starts_with("no token of the vocabulary can go on with the text after 2"),
+                        "{source}"
+                    );
+                }
+            }
+            ends += u32::from(run.error.is_none());
+            errors += u32::from(run.error.is_some());
+        }
+    }
+    assert!(ends > 20 && errors > 20, "{ends} {errors}");
+}
+
+/// A constraint whose parser gives up at a position.
+struct GivesUp(usize);
+
+impl Constraint for GivesUp {
+    fn vocab_size(&self) -> usize {
+        5
+    }
+
+    fn start(&self, _: &[TokenId]) -> Result<Box<dyn Matcher>, ConstraintError> {
+        Ok(Box::new(Self(self.0)))
+    }
+}
+
+impl Matcher for GivesUp {
+    fn allowed(&mut self, generated: &[TokenId]) -> Result<Arc<TokenSet>, ConstraintError> {
+        let position = generated.len();
+        let limit = ConstraintError::Limit { position, limit: "the test's".into() };
+        if position < self.0 { Ok(Arc::new(TokenSet::of(5, &[0, 1]))) } else { Err(limit) }
+    }
+
+    fn is_complete(&mut self, _: &[TokenId]) -> Result<bool, ConstraintError> {
+        Ok(false)
+    }
+}
+
+#[test]
+fn a_limit_ends_the_text_with_an_error_of_its_own_kind() {
+    for (k, drafter) in [(0, true), (1, true), (3, true), (3, false)] {
+        let options = SessionOptions { draft_length: Some(k), ..options(Arc::new(GivesUp(5))) };
+        let mut engine = if drafter { engine(model()) } else { engine(NgramDrafter::default()) };
+        let run = run(&mut engine, &options);
+        let error = run.error.unwrap();
+        assert_eq!((error.kind(), run.stats.emitted), (ErrorKind::Constraint, 5), "k = {k}");
+        assert!(std::error::Error::source(&error).unwrap().to_string().contains("the test's"));
+    }
+    let at_once = engine(model()).session(&[0], &options(Arc::new(GivesUp(0)))).err().unwrap();
+    assert_eq!(at_once.kind(), ErrorKind::Constraint);
+}
+
+#[test]
+fn options_that_exclude_what_the_grammar_needs_are_an_error() {
+    for k in 0..4 {
+        let mut options = SessionOptions { draft_length: Some(k), ..options(regex("abc")) };
+        options.sampling.logit_bias = vec![(3, f32::NEG_INFINITY)];
+        let run = run(&mut engine(model()), &options);
+        let error = run.error.unwrap();
+        assert_eq!((error.kind(), run.text.as_str()), (ErrorKind::Constraint, "ab"), "k = {k}");
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert!(source.starts_with("the constraint allows 1 tokens after"), "{source}");
+    }
+}
+
+#[test]
+fn what_cannot_be_honoured_is_refused() {
+    let empty = engine(model()).session(&[0], &options(regex(""))).err().unwrap();
+    assert_eq!((empty.kind(), empty.to_string().contains("empty text")), (ErrorKind::Option, true));
+    let models = [1, 2].map(|seed| Arc::new(TableModel::random(5, 1.0, seed)));
+    let [expert, drafter] = models;
+    let mut cascade = SequentialCascade::new(expert, drafter).unwrap();
+    let refused = cascade.generate(&[0], &options(regex("a")), SequentialRule::Token { lenience: 0.5 });
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Option);
+}
+
+/// Greedy decoding is the same with drafts and without.
+#[test]
+fn greedy_texts_do_not_hang_on_drafts() {
+    for pattern in ["(ab|c|ba){3,6}", "a(b|c)*a", "(a|b)*c"] {
+        let greedy = SessionOptions { sampling: SamplingOptions::default(), ..options(regex(pattern)) };
+        let text =
+            |k| run(&mut engine(model()), &SessionOptions { draft_length: Some(k), ..greedy.clone() }).text;
+        assert!((1..5).all(|k| text(k) == text(0)), "{pattern}");
+    }
+}

@@ -1,0 +1,166 @@
+//! What a constraint does along a session: it masks rows, forces drafts and ends the text.
+
+use crate::{Error, ErrorKind, Provenance, Session, SessionOptions};
+use drafthorse_logits::{
+    ConstraintError, Context, LogitsProcessor, Matcher, Proposal, Sampler, Scores, TokenId,
+};
+use drafthorse_model::ModelError;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The matcher of a session, shared with the samplers of its drafter and its expert.
+#[derive(Clone)]
+pub(crate) struct Constrained(Arc<Mutex<State>>);
+
+struct State {
+    matcher: Box<dyn Matcher>,
+    /// Length of the generated text. Behind it stand drafts, which may come to nothing.
+    written: usize,
+    /// Why nothing can follow the text.
+    failure: Option<ConstraintError>,
+}
+
+impl Constrained {
+    /// What the options constrain, if they do.
+    pub(crate) fn of(options: &SessionOptions) -> Result<Option<Self>, Error> {
+        let Some(constraint) = &options.constraint else { return Ok(None) };
+        let mut matcher = constraint.start(&options.stop_tokens)?;
+        if matcher.allowed(&[])?.is_empty() {
+            let message = "the constraint allows the empty text alone, which needs no model";
+            return Err(Error::new(ErrorKind::Option, message));
+        }
+        let state = State { matcher, written: 0, failure: None };
+        Ok(Some(Self(Arc::new(Mutex::new(state)))))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `sampler`, restricted to what is allowed, for the expert and for the drafter.
+    pub(crate) fn samplers(&self, sampler: &Sampler) -> (Sampler, Sampler) {
+        let with = |drafts| sampler.clone().with_processor(Mask { constrained: self.clone(), drafts });
+        (with(false), with(true))
+    }
+
+    /// The text has `written` tokens.
+    pub(crate) fn begin_round(&self, written: usize) {
+        self.state().written = written;
+    }
+
+    /// Why a row at the end of the text could not be used, where it was the constraint's doing.
+    pub(crate) fn failure(&self) -> Option<ConstraintError> {
+        self.state().failure.take()
+    }
+
+    /// Tokens that are forced after the text, as point masses.
+    pub(crate) fn forced(
+        &self,
+        generated: &[TokenId],
+        max: usize,
+        guesses: bool,
+        vocab: usize,
+    ) -> Result<Proposal, ConstraintError> {
+        let mut tokens = self.state().matcher.forced(generated, max, guesses)?;
+        // Ids that only the tokenizer has cannot come.
+        let known = tokens.iter().take_while(|&&token| (token as usize) < vocab).count();
+        tokens.truncate(known);
+        let scores = tokens.iter().map(|&token| Scores::point(token, vocab)).collect();
+        Ok(Proposal { tokens, scores })
+    }
+
+    /// Whether nothing may follow `generated`.
+    pub(crate) fn has_ended(&self, generated: &[TokenId]) -> bool {
+        self.state().matcher.allowed(generated).is_ok_and(|allowed| allowed.is_empty())
+    }
+
+    /// Cuts a proposal where it goes on as the constraint forbids although no chance was in it: drafters that look
+    /// tokens up know no grammar. What is kept hangs on nothing that was drawn after it.
+    pub(crate) fn cut(&self, generated: &[TokenId], proposal: &mut Proposal) {
+        let mut text = generated.to_vec();
+        let mut state = self.state();
+        for (index, scores) in proposal.scores.iter().enumerate() {
+            let allowed = state.matcher.allowed(&text);
+            let possible = allowed.is_ok_and(|allowed| match scores.probs().as_point() {
+                Some(token) => allowed.contains(token),
+                None => !allowed.is_empty(),
+            });
+            if !possible {
+                proposal.tokens.truncate(index);
+                proposal.scores.truncate(index);
+                return;
+            }
+            text.extend(proposal.tokens.get(index));
+        }
+    }
+
+    /// How many of `tokens` may follow `generated` one after the other, and whether nothing may follow those.
+    fn extent(&self, generated: &[TokenId], tokens: &[(TokenId, Provenance)]) -> (usize, bool) {
+        let mut text = generated.to_vec();
+        let mut state = self.state();
+        let allowed = tokens.iter().take_while(|(token, _)| {
+            let allowed = state.matcher.allowed(&text);
+            text.push(*token);
+            allowed.is_ok_and(|allowed| allowed.contains(*token))
+        });
+        let allowed = allowed.count();
+        text.truncate(generated.len() + allowed);
+        (allowed, state.matcher.allowed(&text).is_ok_and(|allowed| allowed.is_empty()))
+    }
+}
+
+impl Session<'_> {
+    /// Cuts a round's tokens behind the last that the constraint allows; true where nothing may follow them.
+    ///
+    /// Behind a dead end rows are not restricted, so what was drawn from them is cut here, and the next round meets the
+    /// dead end at its beginning.
+    pub(crate) fn keep_allowed(&self, tokens: &mut Vec<(TokenId, Provenance)>) -> Result<bool, Error> {
+        let Some(constrained) = &self.constrained else { return Ok(false) };
+        let (allowed, ended) = constrained.extent(self.generated(), tokens);
+        tokens.truncate(allowed);
+        if allowed > 0 {
+            return Ok(ended);
+        }
+        let (rule, drafter) = (self.rule.name(), self.engine.drafter.name());
+        let message = format!(
+            "rule `{rule}` let a token stand that the constraint excludes; drafter `{drafter}` must draw from the scores of `DraftRequest::sampler`"
+        );
+        Err(Error::new(ErrorKind::Constraint, message))
+    }
+
+    /// Why the expert's rows could not be used.
+    pub(crate) fn expert_error(&self, error: ModelError) -> Error {
+        let failure = self.constrained.as_ref().and_then(Constrained::failure);
+        failure.map_or_else(|| Error::expert(error), Error::from)
+    }
+}
+
+/// Restricts rows to what the constraint allows.
+struct Mask {
+    constrained: Constrained,
+    /// Whether the rows are the drafter's.
+    drafts: bool,
+}
+
+impl LogitsProcessor for Mask {
+    /// Behind a draft that cannot stand, or after the end of the text, rows stay as they are: nothing is ever drawn
+    /// from them that becomes text. At the end of the text itself, where they would be, nothing is left of them.
+    fn process(&self, context: &Context<'_>, row: &mut [f32]) {
+        let mut state = self.constrained.state();
+        let position = context.generated().len();
+        let text = !self.drafts && position == state.written;
+        let error = match state.matcher.allowed(context.generated()) {
+            Ok(allowed) if allowed.meets(row) => return allowed.restrict(row),
+            Ok(allowed) if allowed.is_empty() => return,
+            Ok(allowed) => ConstraintError::NothingLeft { position, allowed: allowed.len() },
+            Err(error) if text => error,
+            Err(_) => return,
+        };
+        // A drafter that has nothing to say is told so by a row of nothing.
+        if text || self.drafts {
+            row.fill(f32::NEG_INFINITY);
+        }
+        if text {
+            state.failure = Some(error);
+        }
+    }
+}

@@ -1,0 +1,174 @@
+use super::{Context, LogitsProcessor};
+use crate::TokenId;
+use std::collections::HashMap;
+
+/// Penalises going on with a repetition: a token that followed an earlier occurrence of the last `n` tokens,
+/// with `n` at least `allowed_length`, loses `multiplier * base^(n - allowed_length)`.
+///
+/// Repetitions are looked for in prompt and text, and do not reach over a breaker.
+///
+/// Source: p-e-w, "DRY: A modern repetition penalty that reliably prevents looping", 2024, a sampler of
+/// text-generation-webui and llama.cpp.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::exhaustive_structs)]
+pub struct Dry {
+    /// The penalty of a repetition of the allowed length; 0 is off.
+    pub multiplier: f32,
+    /// By which it grows with every further token, at least 1.
+    pub base: f32,
+    /// The longest repetition that goes free, at least 1.
+    pub allowed_length: usize,
+    /// How many of the last tokens are looked at; 0 is all of them.
+    pub last_n: usize,
+    /// Sequences of tokens over which no repetition reaches. A breaker of one token is never penalised.
+    pub breakers: Vec<Vec<TokenId>>,
+}
+
+impl Default for Dry {
+    /// Off; otherwise the values of llama.cpp, without breakers.
+    fn default() -> Self {
+        Self { multiplier: 0.0, base: 1.75, allowed_length: 2, last_n: 0, breakers: Vec::new() }
+    }
+}
+
+impl Dry {
+    /// How many tokens at the end of the text come after its last breaker.
+    fn unbroken(&self, tokens: &[TokenId]) -> usize {
+        let after = |breaker: &Vec<TokenId>| {
+            let start = tokens.windows(breaker.len().max(1)).rposition(|window| window == &breaker[..])?;
+            Some(tokens.len() - start - breaker.len())
+        };
+        self.breakers.iter().filter_map(after).min().unwrap_or(tokens.len())
+    }
+
+    /// The longest repetition each token would go on with.
+    fn repetitions(&self, tokens: &[TokenId]) -> HashMap<TokenId, usize> {
+        let limit = self.unbroken(tokens);
+        let mut longest = HashMap::new();
+        if limit < self.allowed_length {
+            return longest;
+        }
+        let matches = matches_of_end(tokens);
+        for end in 1..tokens.len() {
+            let length = matches[end].min(limit);
+            if length >= self.allowed_length {
+                let entry = longest.entry(tokens[end]).or_insert(0);
+                *entry = length.max(*entry);
+            }
+        }
+        longest
+    }
+}
+
+/// For each `end`, how many tokens before it are also the last ones of all, in linear time (the Z function of
+/// the reversed text; Gusfield, "Algorithms on Strings, Trees, and Sequences", 1997).
+fn matches_of_end(tokens: &[TokenId]) -> Vec<usize> {
+    let n = tokens.len();
+    let at = |i: usize| tokens[n - 1 - i];
+    let mut z = vec![0; n + 1];
+    let (mut left, mut right) = (0, 0);
+    for i in 1..n {
+        let mut length = if i < right { (right - i).min(z[i - left]) } else { 0 };
+        while i + length < n && at(length) == at(i + length) {
+            length += 1;
+        }
+        z[i] = length;
+        if i + length > right {
+            (left, right) = (i, i + length);
+        }
+    }
+    z.reverse();
+    z
+}
+
+impl LogitsProcessor for Dry {
+    fn process(&self, context: &Context<'_>, row: &mut [f32]) {
+        if self.multiplier == 0.0 {
+            return;
+        }
+        let tokens = context.tokens();
+        let looked_at = if self.last_n == 0 { tokens.len() } else { self.last_n.min(tokens.len()) };
+        // The largest power that an f32 holds.
+        let most = if self.base > 1.000_001 {
+            f64::from(f32::MAX).ln() / f64::from(self.base).ln()
+        } else {
+            f64::MAX
+        };
+        for (token, length) in self.repetitions(&tokens[tokens.len() - looked_at..]) {
+            if self.breakers.iter().any(|breaker| breaker[..] == [token]) {
+                continue;
+            }
+            let power = ((length - self.allowed_length) as f64).min(most.floor());
+            let penalty = f64::from(self.multiplier) * f64::from(self.base).powf(power);
+            if let Some(logit) = row.get_mut(token as usize) {
+                // As little as a number can be, so that a penalty never excludes.
+                *logit = if *logit > f32::NEG_INFINITY {
+                    (f64::from(*logit) - penalty).max(f64::from(f32::MIN)) as f32
+                } else {
+                    *logit
+                };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn dry() -> Dry {
+        Dry { multiplier: 0.5, base: 2.0, ..Default::default() }
+    }
+
+    fn penalties(dry: &Dry, tokens: &[TokenId]) -> Vec<f32> {
+        let mut row = vec![0.0; 6];
+        dry.process(&Context::new(tokens, 0), &mut row);
+        row.iter().map(|x| -x).collect()
+    }
+
+    #[test]
+    fn the_penalty_grows_with_the_repetition() {
+        assert_eq!(penalties(&dry(), &[1, 2, 3, 1]), [0.0; 6], "one token goes free");
+        assert_eq!(penalties(&dry(), &[1, 2, 3, 1, 2]), [0.0, 0.0, 0.0, 0.5, 0.0, 0.0]);
+        assert_eq!(penalties(&dry(), &[0, 1, 2, 3, 0, 1, 2]), [0.0, 0.0, 0.0, 1.0, 0.0, 0.0]);
+        let two = penalties(&dry(), &[0, 1, 2, 3, 1, 2, 4, 0, 1, 2]);
+        assert_eq!(two, [0.0, 0.0, 0.0, 1.0, 0.5, 0.0], "each by its longest");
+        assert_eq!(penalties(&Dry { last_n: 4, ..dry() }, &[1, 2, 3, 1, 2]), [0.0; 6], "out of sight");
+        assert_eq!(penalties(&Dry { allowed_length: 3, ..dry() }, &[1, 2, 3, 1, 2]), [0.0; 6]);
+        assert_eq!(penalties(&Dry::default(), &[1, 2, 3, 1, 2]), [0.0; 6]);
+    }
+
+    #[test]
+    fn breakers_end_repetitions() {
+        let with = |breakers: &[&[TokenId]]| Dry {
+            breakers: breakers.iter().map(|b| b.to_vec()).collect(),
+            ..dry()
+        };
+        let tokens = [0, 1, 2, 3, 0, 1, 2];
+        assert_eq!(penalties(&with(&[&[0]]), &tokens), [0.0, 0.0, 0.0, 0.5, 0.0, 0.0], "two are left");
+        assert_eq!(penalties(&with(&[&[1]]), &tokens), [0.0; 6]);
+        assert_eq!(penalties(&with(&[&[3, 0]]), &tokens), [0.0, 0.0, 0.0, 0.5, 0.0, 0.0]);
+        assert_eq!(penalties(&with(&[&[3]]), &tokens), [0.0; 6], "a breaker is never penalised");
+        assert_eq!(penalties(&with(&[&[]]), &tokens), penalties(&dry(), &tokens), "an empty one is none");
+    }
+
+    #[test]
+    fn a_long_repetition_excludes_nothing() {
+        let dry = Dry { multiplier: 9.0, ..dry() };
+        let row = penalties(&dry, &[1; 4000]);
+        assert_eq!(row[1], f32::MAX);
+        assert!(row.iter().all(|x| x.is_finite()));
+    }
+
+    proptest! {
+        #[test]
+        fn matches_are_those_of_a_plain_search(tokens in prop::collection::vec(0u32..3, 0..40)) {
+            let matches = matches_of_end(&tokens);
+            for end in 1..tokens.len() {
+                let plain = (1..=end).take_while(|n| tokens[end - n] == tokens[tokens.len() - n]).count();
+                prop_assert_eq!(matches[end], plain);
+            }
+        }
+    }
+}
