@@ -74,7 +74,7 @@ function showReliability() {
       draw("text", { x: x(share), y: y(0) + 14, "text-anchor": "middle" }, `${share}`),
     );
   }
-  for (const bin of found.bins.filter((one) => one.count)) {
+  for (const bin of found.bins) {
     const width = x(bin.high) - x(bin.low) - 2;
     const title = `${plural(bin.count, "prediction")}: mean confidence ${percent(bin.confidence)}, right ${percent(bin.accuracy)}`;
     parts.push(draw("rect", {
@@ -91,7 +91,7 @@ function showReliability() {
   const image = draw("svg", { class: "chart reliability", viewBox: `0 0 ${size} ${size}`, role: "img", "aria-label": "Reliability diagram" }, ...parts);
   image.style.maxWidth = "340px";
   at("reliability").append(
-    make("p", { class: "about" }, `${found.source}. Expected calibration error `, make("b", {}, decimal(found.ece, 3)), ` over ${plural(found.count, "prediction")} in ${found.bins.length} bins.`),
+    make("p", { class: "about" }, `${found.source}. Expected calibration error `, make("b", {}, decimal(found.ece, 3)), ` over ${plural(found.count, "prediction")}.`),
     image,
     make("p", { class: "hint" }, "On the dashed line confidence is right; below it is too high. Darker bars hold more predictions, dots are their mean confidence."),
   );
