@@ -62,7 +62,7 @@ function showReliability() {
   const found = data.reliability;
   at("reliability-section").hidden = !found;
   if (!found) return;
-  const [size, edge] = [300, 34];
+  const [size, edge] = [300, 46];
   const x = (share) => edge + share * (size - edge - 8);
   const y = (share) => size - edge - share * (size - edge - 8);
   const most = Math.max(...found.bins.map((bin) => bin.count));
@@ -93,7 +93,7 @@ function showReliability() {
   at("reliability").append(
     make("p", { class: "about" }, `${found.source}. Expected calibration error `, make("b", {}, decimal(found.ece, 3)), ` over ${plural(found.count, "prediction")}.`),
     image,
-    make("p", { class: "hint" }, "On the dashed line confidence is right; below it is too high. Darker bars hold more predictions, dots are their mean confidence."),
+    make("p", { class: "hint" }, "On the dashed line confidence is right; below it is too high. Bars of fuller colour hold more predictions, dots are their mean confidence."),
   );
 }
 

@@ -151,10 +151,14 @@ fn watch(tab: &Tab, complaints: &Arc<Mutex<Vec<String>>>, requests: &Arc<Mutex<V
 
 /// As the page writes a token.
 fn visible(name: &str) -> String {
-    name.replace("\r\n", "\u{23ce}")
-        .replace('\n', "\u{23ce}")
-        .replace('\t', "\u{21e5}")
-        .replace(' ', "\u{2423}")
+    let sign = |c: char| match c {
+        '\n' => '\u{23ce}',
+        '\t' => '\u{21e5}',
+        ' ' => '\u{2423}',
+        c if c < ' ' => char::from_u32(0x2400 + u32::from(c)).unwrap(),
+        c => c,
+    };
+    name.replace("\r\n", "\n").chars().map(sign).collect()
 }
 
 fn same_candidates(open: &Open, position: &Value) {
