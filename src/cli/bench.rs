@@ -1,5 +1,6 @@
 //! `drafthorse bench`
 
+pub(crate) mod args;
 mod report;
 pub(crate) mod setting;
 mod verify_cost;

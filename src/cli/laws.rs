@@ -20,7 +20,8 @@ pub(crate) struct LawArgs {
     /// numbers such as 2+4), sled also scale, rate, steps and floor, dola relative-top and floor
     #[arg(long, value_name = "LAW", value_parser = parse_law)]
     pub(crate) law: Option<String>,
-    /// Further experts of the same vocabulary, in a list, whose laws are combined with the expert's
+    /// Further models of the same vocabulary, in a list, whose laws are combined with the expert's: folders, demo, or
+    /// demo-drafter
     #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "law")]
     pub(crate) ensemble: Vec<String>,
     /// How they are combined
@@ -72,7 +73,7 @@ impl LawArgs {
             return Ok(ExpertLaw::Own);
         }
         let members: Vec<_> =
-            self.ensemble.iter().map(|name| parts::expert(name, models)).collect::<Result<_, _>>()?;
+            self.ensemble.iter().map(|name| parts::member(name, models)).collect::<Result<_, _>>()?;
         let weights = || match &self.ensemble_weights[..] {
             [] => Weights::equal(members.len() + 1),
             weights => Weights::new(weights.to_vec()),

@@ -1,6 +1,7 @@
 //! The command line: one file a command, and what they share.
 
 mod args;
+mod beam;
 mod bench;
 mod calibrate;
 mod check;
@@ -41,6 +42,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Bench(args) => bench::run(args),
         Command::Prove(args) => prove::run(args),
         Command::Sweep(args) => sweep::run(args),
+        Command::Beam(args) => beam::run(args),
         Command::Calibrate(args) => calibrate::run(args),
         Command::Check(args) => check::run(args),
         Command::Rules(args) => rules::run(args),

@@ -65,6 +65,14 @@ pub(crate) fn expert(name: &str, args: &ModelArgs) -> Result<Arc<Transformer>, F
     model(name, &device, args.load_options(false), demo::expert)
 }
 
+/// Opens a member of an ensemble: as an expert, or the demo drafter.
+pub(crate) fn member(name: &str, args: &ModelArgs) -> Result<Arc<Transformer>, Failure> {
+    if name == "demo-drafter" {
+        return Ok(demo::drafter(&open_device(args.device)?, args.load_options(false))?);
+    }
+    expert(name, args)
+}
+
 /// Opens a drafter: a folder, `demo`, `ngram` or `none`.
 pub(crate) fn drafter(name: &str, args: &ModelArgs) -> Result<DrafterPart, Failure> {
     match name {
