@@ -14,6 +14,15 @@ pub(crate) struct Emitter {
     limit: Finish,
 }
 
+/// How a text may end with a round, besides by what the emitter knows.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Ends {
+    /// After the last token the text is complete, and nothing may follow.
+    pub(crate) complete: bool,
+    /// With this token, from 0, it is given up; and how sure the expert was there.
+    pub(crate) unsure: Option<(usize, f64)>,
+}
+
 /// What a round adds to the text.
 pub(crate) struct Emitted {
     pub(crate) tokens: Vec<StepToken>,
@@ -39,11 +48,11 @@ impl Emitter {
         self.left
     }
 
-    /// Takes the tokens of a round, up to the first stop token, stop string, limit, or error. After them the text has
-    /// `ended` if nothing may follow.
-    pub(crate) fn emit(&mut self, round: &[(TokenId, Provenance)], ended: bool) -> Emitted {
+    /// Takes the tokens of a round, up to the first stop token, stop string, limit, error, or the token with which the
+    /// text is given up.
+    pub(crate) fn emit(&mut self, round: &[(TokenId, Provenance)], ends: Ends) -> Emitted {
         let mut emitted = Emitted { tokens: Vec::new(), text: String::new(), finish: None, error: None };
-        for &(id, provenance) in round {
+        for (index, &(id, provenance)) in round.iter().enumerate() {
             let (text, finish) = match self.token(id) {
                 Ok(token) => token,
                 Err(error) => {
@@ -52,15 +61,20 @@ impl Emitter {
                 }
             };
             emitted.text += &text;
-            emitted.tokens.push(StepToken { id, provenance, text, log_probs: None });
+            emitted.tokens.push(StepToken { id, provenance, text, log_probs: None, certainty: None });
+            let gives_up = ends.unsure.filter(|(at, _)| *at == index);
+            let finish = finish.or(gives_up.map(|(_, confidence)| Finish::Unsure { confidence }));
             if finish.is_some() {
                 emitted.finish = finish;
                 break;
             }
         }
-        if ended
+        if ends.complete
             && emitted.tokens.len() == round.len()
-            && emitted.finish.as_ref().is_none_or(|finish| *finish == self.limit)
+            && emitted
+                .finish
+                .as_ref()
+                .is_none_or(|finish| *finish == self.limit || matches!(finish, Finish::Unsure { .. }))
         {
             emitted.finish = Some(Finish::Grammar);
         }

@@ -28,6 +28,7 @@
 //! # Ok::<(), drafthorse_engine::Error>(())
 //! ```
 
+mod beam;
 mod builder;
 mod compatible;
 mod constrained;
@@ -43,7 +44,9 @@ mod session;
 mod stats;
 mod step;
 mod stop;
+mod watch;
 
+pub use beam::{BeamSearch, BeamText, BeamTexts, EarlyStopping};
 pub use builder::EngineBuilder;
 pub use compatible::check_pair;
 pub use engine::Engine;
@@ -54,3 +57,4 @@ pub use sequential::{SequentialCascade, SequentialRule, SequentialStats, Sequent
 pub use session::Session;
 pub use stats::Stats;
 pub use step::{Finish, Provenance, Step, StepToken};
+pub use watch::Abstain;

@@ -1,4 +1,7 @@
-use drafthorse_logits::{Constraint, LogProbsOptions, LogitsProcessor, SamplingOptions, TokenId};
+use crate::Abstain;
+use drafthorse_logits::{
+    Constraint, LogProbsOptions, LogitsProcessor, SamplingOptions, TokenId, drift::Reference,
+};
 use drafthorse_verifier::{AcceptanceRule, Guide};
 use std::sync::Arc;
 
@@ -37,6 +40,15 @@ pub struct SessionOptions {
     /// nothing may follow ([`Finish::Grammar`](crate::Finish::Grammar)). Stop tokens are allowed exactly where it may
     /// end. Stop strings, `max_tokens` and the end of the context cut it wherever they come.
     pub constraint: Option<Arc<dyn Constraint>>,
+    /// When the text is given up because the expert is not sure.
+    pub abstain: Option<Abstain>,
+    /// What the expert's certainty along the text is compared with, for [`Session::drift`](crate::Session::drift).
+    pub drift: Option<Reference>,
+    /// Whether steps carry how sure the expert was of each token ([`StepToken::certainty`](crate::StepToken)) and the
+    /// drafter of each token that was looked at ([`Step::judged`](crate::Step)): the pairs to which calibrators are fitted
+    /// and the positions of which references for drift are made. This, as the two above, makes the expert's rows be
+    /// read even where a few numbers of them would do.
+    pub record: bool,
 }
 
 impl Default for SessionOptions {
@@ -54,6 +66,9 @@ impl Default for SessionOptions {
             log_probs: None,
             guide: None,
             constraint: None,
+            abstain: None,
+            drift: None,
+            record: false,
         }
     }
 }
@@ -73,6 +88,9 @@ impl std::fmt::Debug for SessionOptions {
             .field("log_probs", &self.log_probs)
             .field("guide", &self.guide)
             .field("constraint", &self.constraint.is_some())
+            .field("abstain", &self.abstain)
+            .field("drift", &self.drift.is_some())
+            .field("record", &self.record)
             .finish()
     }
 }

@@ -1,7 +1,10 @@
 //! Cascades without speculation: what speculative cascades are measured against.
 
 use crate::{
-    Error, ErrorKind, Finish, Provenance, SessionOptions, check_pair, emit::Emitter, session::sampling,
+    Error, ErrorKind, Finish, Provenance, SessionOptions, check_pair,
+    emit::{Emitter, Ends},
+    session::sampling,
+    watch::Watch,
 };
 use drafthorse_logits::{Context, Draws, Memory, Purpose, Sampler, Scores, SeededDraws, TokenId};
 use drafthorse_model::{CachedModel, Detokenizer, LanguageModel, ModelError, SequenceModel};
@@ -159,6 +162,7 @@ impl SequentialCascade {
         draws: &mut dyn Draws,
     ) -> Result<SequentialText, Error> {
         self.check(prompt, options)?;
+        Watch::refuse(options, "a sequential cascade")?;
         let mut writer = Writer::new(self, prompt, options)?;
         writer.read_prompt()?;
         let start = Instant::now();
@@ -327,7 +331,7 @@ impl<'a> Writer<'a> {
     }
 
     fn emit(&mut self, token: TokenId, provenance: Provenance) -> Result<(), Error> {
-        let emitted = self.emitter.emit(&[(token, provenance)], false);
+        let emitted = self.emitter.emit(&[(token, provenance)], Ends::default());
         if let Some(error) = emitted.error {
             return Err(error);
         }

@@ -1,9 +1,13 @@
 use crate::{
-    Engine, Error, ErrorKind, Finish, Provenance, SessionOptions, Stats, Step, compatible::check_rule,
-    constrained::Constrained, draft::Draft, emit::Emitter,
+    Engine, Error, ErrorKind, Finish, Provenance, SessionOptions, Stats, Step,
+    compatible::check_rule,
+    constrained::Constrained,
+    emit::{Emitter, Ends},
+    watch::Watch,
 };
 use drafthorse_logits::{
     Draws, LogProbsOptions, Memory, Origin, Proposal, Sampler, SamplingOptions, TokenId, Verdict,
+    drift::{Drift, DriftWarning},
 };
 use drafthorse_verifier::{AcceptanceRule, Guide, Round};
 use std::{
@@ -30,6 +34,7 @@ pub struct Session<'a> {
     pub(crate) prompt: usize,
     pub(crate) memory: Memory,
     pub(crate) emitter: Emitter,
+    pub(crate) watch: Watch,
     stats: Stats,
     state: State,
 }
@@ -41,6 +46,17 @@ enum State {
     /// An error to be given out after the text that was held back.
     Failed(Error),
     Ended,
+}
+
+impl State {
+    /// Of a round with which the text broke off or was finished, or neither.
+    fn after(error: Option<Error>, finished: bool) -> Self {
+        match error {
+            Some(error) => Self::Failed(error),
+            None if finished => Self::Ended,
+            None => Self::Running,
+        }
+    }
 }
 
 impl std::fmt::Debug for Session<'_> {
@@ -63,7 +79,7 @@ impl<'a> Session<'a> {
         check_rule(&*engine.drafter, &*rule)?;
         check_prompt(prompt, engine)?;
         check_ending(options, engine)?;
-        let constrained = Constrained::of(options)?;
+        let constrained = Constrained::of(options, engine.verifier.vocab_size())?;
         let (sampler, draft_sampler) = match &constrained {
             Some(constrained) => constrained.samplers(&sampler),
             None => (sampler.clone(), sampler),
@@ -84,6 +100,7 @@ impl<'a> Session<'a> {
         Ok(Self {
             emitter: Emitter::new(decoder, strings, tokens, left, limit),
             draft_length: options.draft_length.unwrap_or(engine.draft_length),
+            watch: Watch::new(options)?,
             measure_price: options.measure_price,
             log_probs: options.log_probs,
             guide: options.guide.clone(),
@@ -104,6 +121,16 @@ impl<'a> Session<'a> {
     /// The numbers so far.
     pub fn stats(&self) -> &Stats {
         &self.stats
+    }
+
+    /// What is to be said about the expert's certainty so far, against the reference of the options.
+    pub fn drift(&self) -> Option<DriftWarning> {
+        self.watched().and_then(Drift::check)
+    }
+
+    /// What was counted for [`drift`](Self::drift), to be merged with that of other texts; `None` without a reference.
+    pub fn watched(&self) -> Option<&Drift> {
+        self.watch.drift()
     }
 
     /// The tokens generated so far.
@@ -142,30 +169,34 @@ impl<'a> Session<'a> {
         if let Some(constrained) = &self.constrained {
             constrained.begin_round(self.generated().len());
         }
-        let Draft { proposal, forced } = self.draft()?;
+        let draft = self.draft()?;
+        let proposal = &draft.proposal;
         let draft_time = start.elapsed();
         let before_verify = Instant::now();
         let round = Round {
             sequence: &self.sequence,
             prompt: self.prompt,
             memory: self.memory,
-            proposal: &proposal,
+            proposal,
             sampler: &self.sampler,
-            keep_logits: self.log_probs.is_some(),
+            keep_logits: self.log_probs.is_some() || self.watch.is_on(),
             guide: self.guide.as_ref(),
         };
         let reading = self.engine.verifier.read(&round, &*self.rule, &*self.draws);
         let reading = reading.map_err(|error| self.expert_error(error))?;
         let verify_time = before_verify.elapsed();
         let verdict = reading.judge(&round, &*self.rule, &mut *self.draws);
-        self.check_verdict(&proposal, verdict)?;
-        if proposal.tokens.len() > forced && verdict.accepted >= forced {
-            self.engine.drafter.observe(&Verdict { accepted: verdict.accepted - forced, ..verdict });
+        self.check_verdict(proposal, verdict)?;
+        if let Some(verdict) = draft.heard(verdict) {
+            self.engine.drafter.observe(&verdict);
         }
         let deferrals = reading.deferrals(&round, &*self.rule, &verdict);
-        let mut tokens = tokens(&proposal, verdict, &deferrals);
-        let ended = self.keep_allowed(&mut tokens)?;
-        let mut emitted = self.emitter.emit(&tokens, ended);
+        let mut tokens = tokens(proposal, verdict, &deferrals);
+        let complete = self.keep_allowed(&mut tokens)?;
+        let certainties = self.watch.certainties(&reading, tokens.len());
+        let ends = Ends { complete, unsure: self.watch.give_up(&certainties) };
+        let mut emitted = self.emitter.emit(&tokens, ends);
+        self.watch.note(&mut emitted.tokens, &certainties);
         if let Some(options) = self.log_probs {
             for (index, token) in emitted.tokens.iter_mut().enumerate() {
                 token.log_probs = reading.log_probs(index, token.id, options);
@@ -175,13 +206,14 @@ impl<'a> Session<'a> {
             tokens: emitted.tokens,
             text: emitted.text,
             drafted: proposal.tokens.len(),
-            forced,
+            forced: draft.forced.iter().filter(|forced| **forced).count(),
             examined: verdict.examined(),
             accepted: verdict.accepted,
             draft_time,
             verify_time,
             other_time: Duration::ZERO,
             price: None,
+            judged: self.watch.judged(&draft, &verdict),
             finish: emitted.finish,
         };
         step.other_time = start.elapsed().saturating_sub(draft_time + verify_time);
@@ -192,11 +224,7 @@ impl<'a> Session<'a> {
         self.memory = memory;
         self.sequence.extend(step.tokens.iter().map(|token| token.id));
         self.stats.add(&step);
-        self.state = match (emitted.error, step.finish.is_some()) {
-            (Some(error), _) => State::Failed(error),
-            (None, true) => State::Ended,
-            (None, false) => State::Running,
-        };
+        self.state = State::after(emitted.error, step.finish.is_some());
         Ok(step)
     }
 
@@ -262,7 +290,7 @@ pub(crate) fn sampling(options: &SessionOptions) -> SamplingOptions {
     sampling
 }
 
-fn check_prompt(prompt: &[TokenId], engine: &Engine) -> Result<(), Error> {
+pub(crate) fn check_prompt(prompt: &[TokenId], engine: &Engine) -> Result<(), Error> {
     check_tokens("prompt", prompt, engine)
 }
 
@@ -287,7 +315,7 @@ fn check_tokens(what: &str, prompt: &[TokenId], engine: &Engine) -> Result<(), E
     }
 }
 
-fn check_ending(options: &SessionOptions, engine: &Engine) -> Result<(), Error> {
+pub(crate) fn check_ending(options: &SessionOptions, engine: &Engine) -> Result<(), Error> {
     let fail = |message: &str| Err(Error::new(ErrorKind::Option, message));
     if options.max_tokens == 0 {
         return fail("max tokens is 0; at least 1 is needed");

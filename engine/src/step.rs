@@ -1,4 +1,4 @@
-use drafthorse_logits::{LogProbs, TokenId};
+use drafthorse_logits::{LogProbs, TokenId, calibration::Judged, drift::Certainty};
 use drafthorse_verifier::Price;
 use std::time::Duration;
 
@@ -29,10 +29,12 @@ pub struct StepToken {
     pub text: String,
     /// Log-probabilities under the expert at its position, where they are wanted.
     pub log_probs: Option<LogProbs>,
+    /// How sure the expert was at its position, where that is recorded.
+    pub certainty: Option<Certainty>,
 }
 
 /// Why a text ended.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Finish {
     /// This stop token was generated.
@@ -45,6 +47,11 @@ pub enum Finish {
     MaxTokens,
     /// The sequence is as long as the expert's context; a constraint may want more.
     ContextEnd,
+    /// The expert was not sure of too many tokens in a row ([`SessionOptions::abstain`](crate::SessionOptions)).
+    Unsure {
+        /// Its confidence at the last of them, calibrated if there is a calibrator.
+        confidence: f64,
+    },
 }
 
 /// One round: what was drafted and accepted, and what the text gained.
@@ -57,7 +64,7 @@ pub struct Step {
     pub text: String,
     /// Tokens proposed.
     pub drafted: usize,
-    /// Of them, tokens that the constraint forced, which stand first and cost no drafting.
+    /// Of them, tokens that the constraint forced, which cost no drafting.
     pub forced: usize,
     /// Positions at which a proposed token was looked at: the accepted ones and the refused one.
     pub examined: usize,
@@ -72,6 +79,9 @@ pub struct Step {
     /// What the rule did to the text, where it is not lossless and that was to be measured. The time this takes is
     /// in none of the others.
     pub price: Option<Price>,
+    /// The drafter's confidence (its raw probability) in each token it proposed that was looked at, and whether it stood;
+    /// where that is recorded.
+    pub judged: Vec<Judged>,
     /// Why the text ended, if it did.
     pub finish: Option<Finish>,
 }
@@ -90,6 +100,7 @@ impl Step {
             verify_time: Duration::ZERO,
             other_time: Duration::ZERO,
             price: None,
+            judged: Vec::new(),
             finish: None,
         }
     }

@@ -1,15 +1,29 @@
 //! What can be said on the command line.
 
 pub(crate) use super::sampling::SamplingArgs;
-use super::{bench::setting::Synthetic, laws::LawArgs, prove::args::ProveArgs, sweep::args::SweepArgs};
+use super::{
+    bench::setting::Synthetic,
+    calibrate::CalibrateArgs,
+    classify::ClassifyArgs,
+    confidence::ConfidenceArgs,
+    failure::Failure,
+    grammar::GrammarArgs,
+    inspect::args::InspectArgs,
+    laws::LawArgs,
+    parts::{self, DrafterPart},
+    prompt::PromptArgs,
+    prove::args::ProveArgs,
+    score::args::ScoreArgs,
+    sweep::args::SweepArgs,
+};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use drafthorse::{
-    DeviceChoice, TokenId, WeightType,
+    DeviceChoice, Transformer, WeightType,
     logits::{LogProbsOf, LogProbsOptions},
     model::{CacheType, LoadOptions},
     verifier,
 };
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 /// Makes language models generate faster: a drafter proposes tokens, an expert verifies them in one pass.
 #[derive(Parser)]
@@ -27,6 +41,26 @@ pub(crate) enum Command {
     /// --expert and --drafter the demo pair inside the program is used.
     #[command(visible_alias = "run", args_override_self = true)]
     Generate(Box<GenerateArgs>),
+    /// Look at what expert and drafter think of every token of a text
+    ///
+    /// The prompt, and with --generate the text after it, are read again by both. --html writes one page with
+    /// everything in it: the text in colours, the candidates of both sides at every token, what the expert would
+    /// say after each of its layers, acceptance and entropy along the text. Otherwise a table is printed.
+    #[command(args_override_self = true)]
+    Inspect(Box<InspectArgs>),
+    /// Say how probable a model finds a text: perplexity, bits per byte, log-probabilities
+    ///
+    /// Texts longer than the window are read in several: the first scores all its tokens, each further one begins
+    /// STRIDE tokens later and scores the tokens that are new. Every token but the first is scored exactly once.
+    #[command(args_override_self = true)]
+    Score(Box<ScoreArgs>),
+    /// Say which of several labels a model would go on with
+    ///
+    /// A label is scored by the log-probability of its tokens after the prompt. Prompt and label are tokenized
+    /// together; what is scored begins with the first token that is not the prompt's own, at the same place for all
+    /// labels.
+    #[command(args_override_self = true)]
+    Classify(Box<ClassifyArgs>),
     /// Measure drafters and draft lengths against plain decoding
     ///
     /// Every prompt is generated with every drafter and draft length and with none (k = 0), in turn, so
@@ -51,6 +85,8 @@ pub(crate) enum Command {
     /// arithmetic relative to the expert alone; quality is agreement with references where there are some, and
     /// the log-probability under the expert. A sweep that was stopped goes on where it was.
     Sweep(Box<SweepArgs>),
+    /// Fit calibrators to recorded confidences, and say how good they are
+    Calibrate(CalibrateArgs),
     /// Say whether an expert and a drafter fit together, and why not
     Check(CheckArgs),
     /// List the acceptance rules with their laws and dials
@@ -107,6 +143,72 @@ pub(crate) struct PartArgs {
     /// The rule's dial of this name: how much is left to the drafter
     #[arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "Models")]
     pub(crate) lenience: Option<f64>,
+}
+
+/// What drafts, and how much.
+#[derive(Args, Clone)]
+pub(crate) struct DraftingArgs {
+    /// What drafts: a Hugging Face folder, demo, ngram, or none (also -md). Without it: the demo drafter for
+    /// the demo expert, ngram for any other
+    #[arg(short = 'd', long, visible_alias = "draft-model", aliases = ["model-draft", "spec-draft-model"], value_name = "DRAFTER", help_heading = "Models")]
+    pub(crate) drafter: Option<String>,
+    /// Tokens drafted a round at most; 0 is plain decoding. Without it: 2 for a model, 4 for ngram
+    #[arg(short = 'k', long = "k", visible_aliases = ["draft-max", "draft-length"], aliases = ["draft", "draft-n", "spec-draft-n-max", "num-speculative-tokens"], value_name = "N", allow_negative_numbers = true, help_heading = "Models")]
+    pub(crate) draft_length: Option<usize>,
+}
+
+impl DraftingArgs {
+    /// Tokens to draft a round.
+    pub(crate) fn length(&self, drafter: &DrafterPart) -> usize {
+        match drafter {
+            DrafterPart::None => 0,
+            drafter => self.draft_length.unwrap_or_else(|| drafter.default_length()),
+        }
+    }
+}
+
+/// A model without a drafter.
+#[derive(Args, Clone)]
+pub(crate) struct LoneArgs {
+    /// The model: a Hugging Face folder, or `demo`
+    #[arg(
+        short = 'm',
+        long = "model",
+        visible_alias = "expert",
+        value_name = "DIR",
+        default_value = "demo",
+        help_heading = "Model"
+    )]
+    pub(crate) name: String,
+    /// Where the weights and the computation live: auto, cpu, vulkan, vulkan:N, metal or webgpu
+    #[arg(long, value_name = "DEVICE", default_value = "auto", help_heading = "Model")]
+    device: DeviceChoice,
+    /// Type in which weights are held, whatever the checkpoint's (bf16 too)
+    #[arg(long, visible_alias = "dtype", value_enum, default_value = "f32", help_heading = "Model")]
+    weights: Weights,
+    /// Type in which keys and values of earlier tokens are held
+    #[arg(long, value_enum, default_value = "f32", alias = "kv-cache-dtype", help_heading = "Model")]
+    cache_type: Cache,
+    /// Processors to compute with; without it, all. Results do not depend on it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = "Model")]
+    threads: Option<u16>,
+}
+
+impl LoneArgs {
+    /// Opens the model.
+    pub(crate) fn open(&self) -> Result<Arc<Transformer>, Failure> {
+        let models = ModelArgs {
+            device: self.device,
+            weights: self.weights,
+            cache_type: self.cache_type,
+            threads: self.threads,
+            draft_device: None,
+            draft_weights: None,
+            ngram_min: 1,
+            ngram_max: 1,
+        };
+        parts::expert(&self.name, &models)
+    }
 }
 
 /// How models are held and where they live.
@@ -183,16 +285,6 @@ impl ModelArgs {
     }
 }
 
-/// Token ids in one argument.
-#[derive(Clone)]
-pub(crate) struct Tokens(pub(crate) Vec<TokenId>);
-
-fn parse_tokens(text: &str) -> Result<Tokens, String> {
-    let words = text.split([',', ' ']).filter(|word| !word.is_empty());
-    let token = |word: &str| word.parse().map_err(|_| format!("`{word}` is not a token id; write 1,5,9"));
-    words.map(token).collect::<Result<_, _>>().map(Tokens)
-}
-
 pub(crate) fn parse_rule(text: &str) -> Result<String, String> {
     verifier::rule(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
@@ -211,28 +303,18 @@ pub(crate) enum LogProbsMode {
 #[derive(Args)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct GenerateArgs {
-    /// The prompt; without it, the file or the standard input
-    #[arg(conflicts_with_all = ["file", "tokens"])]
-    pub(crate) prompt: Option<String>,
-    /// Read the prompt from a file
-    #[arg(short = 'f', long, value_name = "FILE", conflicts_with = "tokens")]
-    pub(crate) file: Option<PathBuf>,
-    /// Token ids instead of text, separated by commas or spaces; works for folders without a tokenizer
-    #[arg(long, value_name = "IDS", value_parser = parse_tokens)]
-    pub(crate) tokens: Option<Tokens>,
+    #[command(flatten)]
+    pub(crate) input: PromptArgs,
     #[command(flatten)]
     pub(crate) parts: PartArgs,
-    /// What drafts: a Hugging Face folder, demo, ngram, or none (also -md). Without it: the demo drafter for
-    /// the demo expert, ngram for any other
-    #[arg(short = 'd', long, visible_alias = "draft-model", aliases = ["model-draft", "spec-draft-model"], value_name = "DRAFTER", help_heading = "Models")]
-    pub(crate) drafter: Option<String>,
-    /// Tokens drafted a round at most; 0 is plain decoding. Without it: 2 for a model, 4 for ngram
-    #[arg(short = 'k', long = "k", visible_aliases = ["draft-max", "draft-length"], aliases = ["draft", "draft-n", "spec-draft-n-max", "num-speculative-tokens"], value_name = "N", allow_negative_numbers = true, help_heading = "Models")]
-    pub(crate) draft_length: Option<usize>,
+    #[command(flatten)]
+    pub(crate) drafting: DraftingArgs,
     #[command(flatten)]
     pub(crate) law: LawArgs,
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
+    #[command(flatten)]
+    pub(crate) confidence: ConfidenceArgs,
     /// The most tokens to generate
     #[arg(
         short = 'n',
@@ -251,6 +333,8 @@ pub(crate) struct GenerateArgs {
     /// Do not end at the model's end-of-text token
     #[arg(long, help_heading = "Ending")]
     pub(crate) ignore_eos: bool,
+    #[command(flatten)]
+    pub(crate) grammar: GrammarArgs,
     /// One JSON object with text, tokens and statistics instead of streamed text
     #[arg(long, help_heading = "Output")]
     pub(crate) json: bool,
@@ -282,7 +366,19 @@ pub(crate) struct GenerateArgs {
     pub(crate) quiet: bool,
 }
 
+/// Tokens drafted a round where a grammar alone drafts.
+const FORCED: usize = 4;
+
 impl GenerateArgs {
+    /// Tokens to draft a round.
+    pub(crate) fn draft_length(&self, drafter: &DrafterPart) -> usize {
+        match drafter {
+            // What a grammar forces needs no drafter.
+            DrafterPart::None if self.grammar.is_given() => self.drafting.draft_length.unwrap_or(FORCED),
+            drafter => self.drafting.length(drafter),
+        }
+    }
+
     /// Which log-probabilities are wanted.
     pub(crate) fn log_probs(&self) -> Option<LogProbsOptions> {
         let of = match self.logprobs_mode {

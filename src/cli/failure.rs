@@ -1,7 +1,7 @@
 //! Errors on their way to the user.
 
 use super::output;
-use drafthorse::{Error, ModelError, proof::ProofError};
+use drafthorse::{Error, ModelError, classify::ClassifyError, proof::ProofError, score::ScoreError};
 use std::{error::Error as StdError, fmt, io, process::ExitCode};
 
 /// Why a command ended.
@@ -45,6 +45,24 @@ impl From<ProofError> for Failure {
         match error {
             ProofError::Engine(error) => Self::chain(&error),
             ProofError::Model(error) => Self::chain(&error),
+            error => Self::new(error),
+        }
+    }
+}
+
+impl From<ScoreError> for Failure {
+    fn from(error: ScoreError) -> Self {
+        match error {
+            ScoreError::Model(error) => Self::chain(&error),
+            error => Self::new(error),
+        }
+    }
+}
+
+impl From<ClassifyError> for Failure {
+    fn from(error: ClassifyError) -> Self {
+        match error {
+            ClassifyError::Model(error) => Self::chain(&error),
             error => Self::new(error),
         }
     }

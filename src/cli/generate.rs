@@ -3,22 +3,21 @@
 use super::{
     Outcome,
     args::GenerateArgs,
+    confidence::Record,
     failure::Failure,
     interrupt::{INTERRUPTED, Interrupt},
     json::{self, StatsJson},
     output,
-    parts::{self, DrafterPart, Expert, Parts},
+    parts::{self, Expert, Parts},
 };
 use anstyle::{AnsiColor, Style};
 use drafthorse::{
     AcceptanceRule, Engine, Finish, Kind, SamplingOptions, SessionOptions, Stats, Step, TokenId,
     engine::{Provenance, StepToken},
+    logits::drift::DriftWarning,
 };
 use serde_json::json;
-use std::{
-    io::{IsTerminal, Read, Write},
-    process::ExitCode,
-};
+use std::{io::Write, process::ExitCode, sync::Arc};
 
 const NOTHING_TO_COMPARE: &str = "nothing is drafted: there is nothing to compare";
 
@@ -26,12 +25,13 @@ const NOTHING_TO_COMPARE: &str = "nothing is drafted: there is nothing to compar
 const COMPARED: usize = 3;
 
 pub(crate) fn run(args: &GenerateArgs) -> Outcome {
-    let parts = Parts::open(&args.parts, args.drafter.as_deref())?;
-    let (prompt, prompt_text) = prompt(args, &parts)?;
+    let parts = Parts::open(&args.parts, args.drafting.drafter.as_deref())?;
+    let (prompt, prompt_text) = args.input.read(&parts.expert, &args.parts.expert)?;
     // From here on: before there is text, Ctrl-C has nothing to save.
     let interrupt = Interrupt::listen();
-    let options = options(args, &prompt, &parts)?;
-    let k = draft_length(args, &parts);
+    let rule = args.confidence.rule(parts::acceptance_rule(&args.parts)?)?;
+    let options = options(args, &prompt, &parts, &rule)?;
+    let k = args.draft_length(&parts.drafter);
     let law = args.law.open(&args.parts.models)?;
     let expert = Expert { model: &parts.expert, law: &law };
     let mut engine = parts::engine(expert, parts.drafter.make(), &args.parts, k)?;
@@ -50,32 +50,29 @@ pub(crate) fn run(args: &GenerateArgs) -> Outcome {
         if args.compare && k == 0 {
             output::note(NOTHING_TO_COMPARE);
         }
-        print_json(args, &prompt, &result, compared.as_ref(), &parts, engine.rule())?;
+        print_json(args, &prompt, &result, compared.as_ref(), &parts, &*rule)?;
     } else if !args.quiet && (failed.is_none() || result.stats.rounds > 0) {
         let name = parts.drafter.name();
-        let line = output::statistics(&result.stats, name, engine.rule(), result.finish.as_ref());
+        let line = output::statistics(&result.stats, name, &*rule, result.finish.as_ref());
         let law = args.law.describe().map(|law| format!(" | {law}")).unwrap_or_default();
         output::note(&(line + &law));
         match compared {
             Some(compared) => {
-                output::note(&compared.sentence(k, args.sampling.temperature == 0.0, engine.rule()));
+                output::note(&compared.sentence(k, args.sampling.temperature == 0.0, &*rule));
             }
             None if args.compare && k == 0 => output::note(NOTHING_TO_COMPARE),
             None => {}
         }
+    }
+    args.confidence.save(&result.record)?;
+    if let Some(warning) = &result.drift {
+        output::note(&format!("warning: {warning}"));
     }
     match failed {
         Some(failure) => Err(failure),
         None if interrupt.seen() => Ok(ExitCode::from(INTERRUPTED)),
         None => Ok(ExitCode::SUCCESS),
     }
-}
-
-fn draft_length(args: &GenerateArgs, parts: &Parts) -> usize {
-    if matches!(parts.drafter, DrafterPart::None) {
-        return 0;
-    }
-    args.draft_length.unwrap_or_else(|| parts.drafter.default_length())
 }
 
 /// What was generated.
@@ -85,6 +82,8 @@ struct Generation {
     text: String,
     finish: Option<Finish>,
     stats: Stats,
+    record: Record,
+    drift: Option<DriftWarning>,
 }
 
 fn generate(
@@ -113,9 +112,11 @@ fn generate(
             print_step(args, &step, &mut out)?;
         }
         result.text += &step.text;
+        result.record.add(&step);
         result.tokens.extend(step.tokens);
         result.finish = step.finish;
     }
+    result.drift = session.drift();
     end_line(args, &mut out)
 }
 
@@ -127,7 +128,7 @@ fn end_line(args: &GenerateArgs, out: &mut impl Write) -> Result<(), Failure> {
 }
 
 fn print_step(args: &GenerateArgs, step: &Step, out: &mut impl Write) -> Result<(), Failure> {
-    if args.tokens.is_some() {
+    if args.input.tokens.is_some() {
         for token in &step.tokens {
             paint(args, token.provenance, &format!("{} ", token.id), out)?;
         }
@@ -157,58 +158,30 @@ fn paint(
     Ok(write!(out, "{style}{text}{style:#}")?)
 }
 
-/// The prompt's tokens, from wherever it comes, and how it reads.
-fn prompt(args: &GenerateArgs, parts: &Parts) -> Result<(Vec<TokenId>, String), Failure> {
-    if let Some(tokens) = &args.tokens {
-        let words: Vec<_> = tokens.0.iter().map(ToString::to_string).collect();
-        return Ok((tokens.0.clone(), words.join(" ") + " "));
-    }
-    let text = match (&args.prompt, &args.file) {
-        (Some(prompt), _) => prompt.clone(),
-        (None, Some(file)) => std::fs::read_to_string(file)
-            .map_err(|error| Failure::new(format!("cannot read {}: {error}", file.display())))?,
-        (None, None) => standard_input()?,
-    };
-    let Some(tokenizer) = parts.expert.tokenizer() else {
-        let folder = &args.parts.expert;
-        return Err(Failure::new(format!(
-            "{folder} has no tokenizer.json; give token ids with --tokens 1,2,3"
-        )));
-    };
-    Ok((tokenizer.encode(&text)?, text))
-}
-
-fn standard_input() -> Result<String, Failure> {
-    let mut input = std::io::stdin();
-    if input.is_terminal() {
-        let message = "no prompt: give one as an argument, with -f FILE, or on the standard input";
-        return Err(Failure::new(message));
-    }
-    let mut text = String::new();
-    match input.read_to_string(&mut text) {
-        Ok(_) => Ok(text),
-        Err(error) => Err(Failure::new(format!("cannot read the standard input: {error}"))),
-    }
-}
-
 fn sampling(args: &GenerateArgs, parts: &Parts) -> Result<SamplingOptions, Failure> {
     args.sampling.options(parts.expert.tokenizer(), args.max_tokens)
 }
 
-fn options(args: &GenerateArgs, prompt: &[TokenId], parts: &Parts) -> Result<SessionOptions, Failure> {
-    let mut stop_tokens = parts.expert.generation_config().eos.clone();
-    // Some configurations name tokens that the model cannot say.
-    stop_tokens.retain(|&token| !args.ignore_eos && (token as usize) < parts.expert.config().vocab_size);
-    Ok(SessionOptions {
+fn options(
+    args: &GenerateArgs,
+    prompt: &[TokenId],
+    parts: &Parts,
+    rule: &Arc<dyn AcceptanceRule>,
+) -> Result<SessionOptions, Failure> {
+    let mut options = SessionOptions {
         sampling: sampling(args, parts)?,
         seed: args.sampling.seed,
         max_tokens: args.max_tokens,
-        stop_tokens,
+        stop_tokens: parts::stop_tokens(&parts.expert, args.ignore_eos),
         stop_strings: args.stop.clone(),
         log_probs: args.log_probs(),
         guide: args.law.guide(prompt, &parts.expert)?,
+        rule: Some(rule.clone()),
+        constraint: args.grammar.open(&parts.expert, &args.parts.expert)?,
         ..Default::default()
-    })
+    };
+    args.confidence.apply(&mut options)?;
+    Ok(options)
 }
 
 /// Drafting and plain decoding side by side.
@@ -251,7 +224,7 @@ fn compare(
     options: &SessionOptions,
     interrupt: &Interrupt,
 ) -> Result<Option<Compared>, Failure> {
-    let k = draft_length(args, parts);
+    let k = args.draft_length(&parts.drafter);
     let timed = |k: usize| {
         let engine = parts::engine(expert, parts.drafter.make(), &args.parts, k)?;
         let text = parts::measure(engine, prompt, options, interrupt)?;
@@ -286,9 +259,11 @@ fn print_json(
         "finish": json::finish(result.finish.as_ref()),
         "expert": args.parts.expert,
         "drafter": parts.drafter.name(),
+        "drift": result.drift.as_ref().map(ToString::to_string),
         "law": args.law.json(),
         "rule": json::rule(rule),
-        "draft_length": draft_length(args, parts),
+        "draft_length": args.draft_length(&parts.drafter),
+        "grammar": args.grammar.json(),
         "version": env!("CARGO_PKG_VERSION"),
         "device": parts.expert.device().to_string(),
         "weights": args.parts.models.load_options(false).weights.name(),

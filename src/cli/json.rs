@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 pub(crate) struct StatsJson {
     rounds: u64,
     drafted: u64,
+    /// Of them, tokens that a grammar forced.
+    forced: u64,
     examined: u64,
     accepted: u64,
     emitted: u64,
@@ -82,6 +84,7 @@ impl From<&Stats> for StatsJson {
         Self {
             rounds: stats.rounds,
             drafted: stats.drafted,
+            forced: stats.forced,
             examined: stats.examined,
             accepted: stats.accepted,
             emitted: stats.emitted,
@@ -249,8 +252,11 @@ pub(crate) fn finish(finish: Option<&Finish>) -> Value {
         None => json!({ "reason": "interrupted" }),
         Some(Finish::StopToken(token)) => json!({ "reason": "stop_token", "token": token }),
         Some(Finish::StopString(text)) => json!({ "reason": "stop_string", "string": text }),
+        Some(Finish::Grammar) => json!({ "reason": "grammar" }),
         Some(Finish::MaxTokens) => json!({ "reason": "max_tokens" }),
         Some(Finish::ContextEnd) => json!({ "reason": "context_end" }),
+        Some(Finish::Grammar) => json!({ "reason": "grammar" }),
+        Some(Finish::Unsure { confidence }) => json!({ "reason": "unsure", "confidence": confidence }),
         Some(_) => json!({ "reason": "other" }),
     }
 }

@@ -2,20 +2,27 @@
 
 mod args;
 mod bench;
+mod calibrate;
 mod check;
+mod classify;
 mod completions;
+mod confidence;
 mod devices;
 mod failure;
 mod generate;
+mod grammar;
+mod inspect;
 mod interrupt;
 mod json;
 mod laws;
 mod output;
 mod parts;
+mod prompt;
 mod prompts;
 mod prove;
 mod rules;
 mod sampling;
+mod score;
 mod sweep;
 
 use args::{Cli, Command};
@@ -28,9 +35,13 @@ pub(crate) fn run() -> ExitCode {
     let cli = Cli::parse_from(known_spelling(std::env::args_os()));
     let result = match &cli.command {
         Command::Generate(args) => generate::run(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Score(args) => score::run(args),
+        Command::Classify(args) => classify::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Prove(args) => prove::run(args),
         Command::Sweep(args) => sweep::run(args),
+        Command::Calibrate(args) => calibrate::run(args),
         Command::Check(args) => check::run(args),
         Command::Rules(args) => rules::run(args),
         Command::Devices => devices::run(),

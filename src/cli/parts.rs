@@ -170,6 +170,14 @@ pub(crate) fn measure(
     Ok(Some(Measured { stats, tokens, rounds_by_drafted }))
 }
 
+/// The tokens that end a text of this model.
+pub(crate) fn stop_tokens(model: &Transformer, ignore: bool) -> Vec<TokenId> {
+    let mut tokens = model.generation_config().eos.clone();
+    // Some configurations name tokens that the model cannot say.
+    tokens.retain(|&token| !ignore && (token as usize) < model.config().vocab_size);
+    tokens
+}
+
 /// The rule that was asked for, with its dials.
 pub(crate) fn acceptance_rule(args: &PartArgs) -> Result<Arc<dyn AcceptanceRule>, Failure> {
     let spec = match args.lenience {

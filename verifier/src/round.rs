@@ -68,8 +68,8 @@ impl Reading {
         Self { logits, ..self }
     }
 
-    /// The rows it was read from, where they were brought here.
-    pub(crate) fn rows(&self) -> Option<&[Scores]> {
+    /// The rows it was read from, where they were brought here: one more than there are drafted tokens.
+    pub fn rows(&self) -> Option<&[Scores]> {
         match &self.form {
             Form::Scores(rows) => Some(rows),
             Form::Coupling(_) | Form::Draw(_) => None,

@@ -3,11 +3,13 @@
 //! A [`Calibrator`] is fitted to pairs of a confidence and whether it was right, and turns a confidence into the
 //! probability of being right. [`Reliability`] measures how far the two are apart.
 
+mod acceptance;
 mod isotonic;
 mod platt;
 mod reliability;
 mod temperature;
 
+pub use acceptance::AcceptanceEstimate;
 pub use isotonic::Isotonic;
 pub use platt::Platt;
 pub use reliability::{Bin, Reliability, brier, nll};

@@ -63,6 +63,11 @@ impl Histogram {
         self.counts[bin] += 1;
     }
 
+    /// Adds the counts of the same bins.
+    fn merge(&mut self, other: &Self) {
+        self.counts.iter_mut().zip(&other.counts).for_each(|(a, b)| *a += b);
+    }
+
     fn total(&self) -> u64 {
         self.counts.iter().sum()
     }
@@ -149,6 +154,9 @@ pub enum DriftError {
         /// Its highest probability.
         max_probability: f64,
     },
+    /// Streams that are compared with different references cannot be added up.
+    #[error("two streams have different references; compare both with one")]
+    OtherReference,
     /// A text that is no reference.
     #[error(
         "no reference for drift: {reason}; it reads `entropy COUNT<=EDGE,...,COUNT; max-probability COUNT<=EDGE,...,COUNT`"
@@ -308,6 +316,20 @@ impl Drift {
     pub fn observe(&mut self, position: Certainty) {
         self.seen.entropy.add(position.entropy);
         self.seen.max_probability.add(position.max_probability);
+    }
+
+    /// Adds what another stream has shown.
+    ///
+    /// # Errors
+    ///
+    /// [`DriftError::OtherReference`].
+    pub fn merge(&mut self, other: &Self) -> Result<(), DriftError> {
+        if self.reference != other.reference {
+            return Err(DriftError::OtherReference);
+        }
+        self.seen.entropy.merge(&other.seen.entropy);
+        self.seen.max_probability.merge(&other.seen.max_probability);
+        Ok(())
     }
 
     /// Positions seen so far.

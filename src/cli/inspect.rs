@@ -1,0 +1,136 @@
+//! `drafthorse inspect`
+
+pub(crate) mod args;
+mod calibration;
+mod report;
+
+use super::{
+    Outcome,
+    failure::Failure,
+    output::{self, count},
+    parts::{self, DrafterPart, Parts},
+};
+use args::InspectArgs;
+use drafthorse::{
+    AcceptanceRule, SessionOptions, TokenId,
+    inspect::{
+        Inspection, LayerSource, Look, Names, Position, Sides, Summary, Text, Trace, WithLayers, look, page,
+        pieces,
+    },
+    logits::Sampler,
+    model::{CachedModel, ModelError, SequenceModel},
+};
+use std::{io::Write, path::Path, process::ExitCode};
+
+pub(crate) fn run(args: &InspectArgs) -> Outcome {
+    let calibration = args.calibration.as_deref().map(calibration::read).transpose()?;
+    let parts = Parts::open(&args.parts, args.drafting.drafter.as_deref())?;
+    let (prompt, _) = args.input.read(&parts.expert, &args.parts.expert)?;
+    let rule = parts::acceptance_rule(&args.parts)?;
+    check_length(&prompt, &parts)?;
+    let mut trace = Trace::default();
+    // What was generated before an error is shown, and then the error.
+    let failed = match generate(args, &parts, &prompt, &mut trace) {
+        Err(failure) if trace.tokens().is_empty() => return Err(failure),
+        generated => generated.err(),
+    };
+    let tokens = [&prompt[..], trace.tokens()].concat();
+    let positions = positions(args, &parts, &*rule, &tokens, prompt.len(), &trace)?;
+    let reliability = calibration.or_else(|| calibration::of_prompt(&positions));
+    let inspection = Inspection {
+        facts: report::facts(args, &parts, &*rule),
+        tokens: tokens.len(),
+        prompt_tokens: prompt.len(),
+        layers: if args.no_layers { 0 } else { parts.expert.config().layers },
+        summary: Summary::of(&positions),
+        generation: args.generate.map(|_| trace.generation()),
+        reliability,
+        notes: report::notes(args, &parts, &*rule, tokens.len(), &positions),
+        positions,
+    };
+    write(args, &inspection)?;
+    failed.map_or(Ok(ExitCode::SUCCESS), Err)
+}
+
+fn check_length(prompt: &[TokenId], parts: &Parts) -> Result<(), Failure> {
+    let (length, context) = (prompt.len(), parts.expert.config().context_len);
+    if length <= context {
+        return Ok(());
+    }
+    Err(Failure::new(format!(
+        "a prompt of {length} tokens is longer than the expert's context of {context}; shorten it"
+    )))
+}
+
+fn generate(args: &InspectArgs, parts: &Parts, prompt: &[TokenId], trace: &mut Trace) -> Result<(), Failure> {
+    let Some(max_tokens) = args.generate else { return Ok(()) };
+    let options = SessionOptions {
+        sampling: args.sampling.options(),
+        seed: args.sampling.seed,
+        max_tokens,
+        stop_tokens: parts::stop_tokens(&parts.expert, args.ignore_eos),
+        ..SessionOptions::default()
+    };
+    let k = args.drafting.length(&parts.drafter);
+    let mut engine =
+        parts::engine(parts::Expert::alone(&parts.expert), parts.drafter.make(), &args.parts, k)?;
+    for step in engine.session(prompt, &options)? {
+        trace.add(&step?);
+    }
+    Ok(())
+}
+
+/// What both sides say of the last tokens.
+fn positions(
+    args: &InspectArgs,
+    parts: &Parts,
+    rule: &dyn AcceptanceRule,
+    tokens: &[TokenId],
+    prompt: usize,
+    trace: &Trace,
+) -> Result<Vec<Position>, Failure> {
+    let sampler = Sampler::new(&args.sampling.options()).map_err(ModelError::from)?;
+    let tokenizer = parts.expert.tokenizer();
+    let pieces = tokenizer.map(|tokenizer| pieces(tokenizer, tokens)).transpose()?.unwrap_or_default();
+    let names = Names::new(tokenizer.cloned());
+    let text = Text { tokens, prompt, pieces: &pieces, origins: trace.origins() };
+    let mut expert: Box<dyn LayerSource> = if args.no_layers {
+        Box::new(CachedModel::new(parts.expert.clone()))
+    } else {
+        Box::new(WithLayers::new(parts.expert.clone()))
+    };
+    let mut drafter = match &parts.drafter {
+        DrafterPart::Model { model, .. } => Some(CachedModel::new(model.clone())),
+        DrafterPart::None | DrafterPart::Ngram(_) => None,
+    };
+    let drafter = drafter.as_mut().map(|drafter| drafter as &mut dyn SequenceModel);
+    let sides = Sides { expert: &mut *expert, drafter, rule, sampler: &sampler };
+    let wanted = Look { last: args.last as usize, ..Look::default() };
+    Ok(look(sides, &text, &wanted, &|id| names.name(id))?)
+}
+
+fn write(args: &InspectArgs, inspection: &Inspection) -> Result<(), Failure> {
+    if let Some(path) = &args.html {
+        let page = page(inspection)?;
+        write_file(path, &page)?;
+        output::note(&format!(
+            "wrote {}: {}, {} kB; open it in a browser",
+            path.display(),
+            count(inspection.positions.len(), "token"),
+            page.len().div_ceil(1000)
+        ));
+    }
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        serde_json::to_writer(&mut out, inspection)?;
+        writeln!(out)?;
+    } else if args.html.is_none() {
+        report::print(inspection, &mut out)?;
+    }
+    Ok(())
+}
+
+fn write_file(path: &Path, text: &str) -> Result<(), Failure> {
+    std::fs::write(path, text)
+        .map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))
+}

@@ -1,0 +1,160 @@
+//! An inspection in words.
+
+use super::args::InspectArgs;
+use crate::cli::{
+    failure::Failure,
+    json,
+    output::{count, decimal, numbers, table},
+    parts::{DrafterPart, Parts},
+};
+use drafthorse::{
+    AcceptanceRule, SamplingOptions, Transformer,
+    inspect::{Facts, Inspection, Origin, Position},
+    verifier::describe,
+};
+use std::io::Write;
+
+/// Who says what is seen.
+pub(super) fn facts(args: &InspectArgs, parts: &Parts, rule: &dyn AcceptanceRule) -> Facts {
+    let drafter = match &parts.drafter {
+        DrafterPart::Model { name, model } => named(name, model),
+        other => other.name().to_owned(),
+    };
+    let length = args.drafting.length(&parts.drafter);
+    let drafted = if args.generate.is_some() { format!(", k = {length}") } else { String::new() };
+    let options = args.parts.models.load_options(false);
+    Facts {
+        expert: named(&args.parts.expert, &parts.expert),
+        drafter: drafter + &drafted,
+        rule: describe(rule),
+        promise: rule.kind().label().to_owned(),
+        sampling: sampling(args),
+        machine: format!(
+            "drafthorse {}, {}, weights {}",
+            env!("CARGO_PKG_VERSION"),
+            parts.expert.device(),
+            options.weights.name()
+        ),
+    }
+}
+
+fn named(name: &str, model: &Transformer) -> String {
+    let config = model.config();
+    let millions = config.parameters() as f64 / 1e6;
+    format!("{name} ({millions:.1} M parameters, {})", count(config.layers, "layer"))
+}
+
+/// The temperature, and the options that are not off.
+fn sampling(args: &InspectArgs) -> String {
+    let (given, usual) =
+        (json::sampling(&args.sampling.options()), json::sampling(&SamplingOptions::default()));
+    let temperature = format!("temperature {}", args.sampling.temperature);
+    let mut parts =
+        vec![if args.sampling.temperature == 0.0 { "greedy (temperature 0)".into() } else { temperature }];
+    for (name, value) in given.as_object().into_iter().flatten() {
+        if name != "temperature" && usual.get(name) != Some(value) {
+            parts.push(format!("{} {value}", name.replace('_', "-")));
+        }
+    }
+    if args.generate.is_some() {
+        parts.push(format!("seed {}", args.sampling.seed));
+    }
+    parts.join(", ")
+}
+
+/// What is worth knowing before one trusts the numbers.
+pub(super) fn notes(
+    args: &InspectArgs,
+    parts: &Parts,
+    rule: &dyn AcceptanceRule,
+    tokens: usize,
+    positions: &[Position],
+) -> Vec<String> {
+    let mut notes = Vec::new();
+    let without = positions.iter().filter(|p| p.expert.is_some() && p.drafter.is_none()).count();
+    match &parts.drafter {
+        DrafterPart::Model { model, .. } if without > 0 => notes.push(format!(
+            "at {} the drafter says nothing: its context has {} tokens and its vocabulary {}",
+            count(without, "position"),
+            model.config().context_len,
+            model.config().vocab_size
+        )),
+        DrafterPart::Model { .. } => {}
+        other => notes.push(format!(
+            "drafter {} is no model and has no probabilities: what needs them is left out",
+            other.name()
+        )),
+    }
+    if positions.len() < tokens {
+        notes.push(format!("of {tokens} tokens the last {} are shown; --last shows more", positions.len()));
+    }
+    if args.sampling.temperature == 0.0 {
+        notes.push("greedy decoding: as sampled, every law is one token; what the models think is shown at temperature 1".into());
+    }
+    let caveat = match rule.name() {
+        "block" => "decides over whole drafts: more of them stand than the acceptance of single tokens says",
+        "coupled-noise" => "draws by shared noise: fewer drafts stand than the acceptance min(1, p/q) says",
+        _ => return notes,
+    };
+    notes.push(format!("rule {} {caveat}", rule.name()));
+    notes
+}
+
+/// A table of the tokens, and means.
+pub(super) fn print(inspection: &Inspection, out: &mut impl Write) -> Result<(), Failure> {
+    let header =
+        ["#", "token", "origin", "p expert", "p drafter", "entropy", "acceptance", "TV", "expert would say"];
+    let rows = inspection.positions.iter().map(row);
+    writeln!(out, "{}", numbers(table(header, rows), 3))?;
+    let summary = &inspection.summary;
+    for (name, mean) in [("expert", &summary.expert), ("drafter", &summary.drafter)] {
+        if let Some(mean) = mean {
+            writeln!(
+                out,
+                "{name}: perplexity {}, entropy {:.2} nats, the most probable token came {:.0} % of the time",
+                decimal(mean.perplexity, 2),
+                mean.entropy,
+                mean.top * 100.0
+            )?;
+        }
+    }
+    if let Some(laws) = &summary.raw {
+        let (acceptance, distance) = (laws.expected_acceptance, laws.total_variation);
+        writeln!(
+            out,
+            "at temperature 1: acceptance of drafted tokens {acceptance:.2}, total variation {distance:.2}"
+        )?;
+    }
+    if let Some(generation) = &inspection.generation {
+        writeln!(
+            out,
+            "generated: {} of {} examined accepted ({} drafted), {} tokens per expert pass",
+            generation.accepted,
+            generation.examined,
+            generation.drafted,
+            decimal(generation.tokens_per_expert_pass, 2)
+        )?;
+    }
+    for note in &inspection.notes {
+        writeln!(out, "note: {note}")?;
+    }
+    Ok(())
+}
+
+/// Entropy and laws are those at temperature 1.
+fn row(position: &Position) -> [String; 9] {
+    let (expert, drafter) = (position.expert.as_ref(), position.drafter.as_ref());
+    let laws = position.pair.as_ref().map(|pair| &pair.raw);
+    let best = expert.and_then(|belief| belief.candidates.first());
+    [
+        position.index.to_string(),
+        format!("{:?}", position.name),
+        if position.origin == Origin::Prompt { String::new() } else { position.origin.name().into() },
+        decimal(expert.map(|belief| belief.probability), 4),
+        decimal(drafter.map(|belief| belief.probability), 4),
+        decimal(expert.map(|belief| belief.entropy), 3),
+        decimal(laws.and_then(|laws| laws.acceptance), 3),
+        decimal(laws.map(|laws| laws.total_variation), 3),
+        best.map_or("-".into(), |best| format!("{:?} {:.3}", best.name, best.probability)),
+    ]
+}
