@@ -180,6 +180,56 @@ fn what_cannot_be_done_is_said_in_one_line() {
 }
 
 /// The demo models write what a grammar lets them, with drafts as without.
+/// With exact match a seed has one text, however much is drafted: every processor sees what was drafted before it, and
+/// what is refused leaves nothing behind.
+#[test]
+fn processors_give_a_seed_one_text_with_any_draft() {
+    let mut texts = std::collections::BTreeSet::new();
+    for options in [
+        "--mirostat 1 --mirostat-ent 3 --mirostat-lr 0.5",
+        "--mirostat 2 --mirostat-tau 2 --mirostat-eta 0.5",
+        "--xtc-probability 0.5 --xtc-threshold 0.05",
+        "--dry-multiplier 2 --dry-allowed-length 1 --dry-sequence-breaker none",
+        "--repeat-penalty 1.3 --repeat-last-n 8 --presence-penalty 0.5 --frequency-penalty 0.2",
+        "--no-repeat-ngram-size 2 --bad-word apples --min-tokens 24",
+        "--typical 0.7 --top-n-sigma 2 --epsilon-cutoff 0.01 --eta-cutoff 0.02 --dynatemp-range 0.5",
+        "--sampler-preset llama.cpp --top-k 40 --top-p 0.9 --min-p 0.05 --repeat-penalty 1.1",
+        "--samplers penalties,top-p,temperature,top-k --top-k 20 --top-p 0.95",
+    ] {
+        let options: Vec<_> = options.split(' ').collect();
+        let text = |k| {
+            out(&generate(&[&options[..], &["-q", "-t", "0.9", "--rule", "exact-match", "-k", k]].concat()))
+        };
+        let plain = text("0");
+        assert_eq!(text("4"), plain, "{options:?}");
+        assert!(texts.insert(plain), "{options:?} changes nothing");
+    }
+    assert!(!out(&generate(&["-q", "-t", "1", "--bad-word", "apples"])).contains(" apples"));
+    let value = json(&["-t", "1", "--mirostat", "2", "--sampler-preset", "vllm"]);
+    assert_eq!(value["sampling"]["mirostat"]["version"], 2);
+    assert!(value["sampling"]["order"].as_str().unwrap().starts_with("no-repeat-ngram,bad-words"));
+}
+
+#[test]
+fn processors_that_do_not_go_together_are_refused() {
+    for (options, words) in [
+        ("-t 1 --mirostat 2 --top-k 4", "mirostat takes the place of other choices, but top-k is on too"),
+        ("-t 0.5 --samplers top-k", "stage `temperature` is on, but does not stand in `top-k`"),
+        ("--samplers top-k,dry", "`dry` makes the law and stands after `top-k`"),
+        ("--samplers top-k,top-k", "stage `top-k` stands in it twice"),
+        ("--samplers top-kk", "`top-kk` is no stage"),
+        ("--sampler-preset vulcan", "there are hf, llama.cpp, vllm"),
+        ("--repeat-last-n 0", "write -1 for all tokens"),
+        ("--min-tokens 5 --ignore-eos", "no token is known that ends a text"),
+        ("-t 1 --xtc-probability 0.5 --xtc-threshold 0.7", "XTC threshold 0.7 is out of range"),
+        ("--dynatemp-range 0.5", "around temperature 0, which is greedy"),
+    ] {
+        let options: Vec<_> = options.split(' ').collect();
+        let output = run(&[&["generate", "--device", "cpu", PROMPT], &options[..]].concat());
+        assert!(!output.status.success() && err(&output).contains(words), "{options:?}: {}", err(&output));
+    }
+}
+
 #[test]
 fn texts_follow_a_grammar() {
     let schema = r#"{"type":"object","properties":{"name":{"type":"string","maxLength":8},"age":{"type":"integer",

@@ -3,7 +3,8 @@
 //! Everything a decision about a token is made of, without Burn and without I/O:
 //!
 //! * [`Logits`]: rows of raw scores over the vocabulary, as a model returns them;
-//! * [`Sampler`]: the only place that knows the order of the [`processors`]; turns a row into [`Scores`];
+//! * [`Sampler`]: runs the [`processors`] in an [`Order`], and turns a row into [`Scores`];
+//! * [`Memory`]: what processors remember of a text, handed on along drafts;
 //! * [`Probs`]: one distribution over the vocabulary;
 //! * [`Combine`] and [`Guidance`]: rows made of several models' rows;
 //! * [`Sled`] and [`Dola`]: rows made of several layers of a model;

@@ -83,7 +83,7 @@ impl Normalizer {
 
     /// Buckets of logits by what they are raised to, the largest first; `from` is where the first one begins.
     pub(crate) fn buckets(&self, logits: &[f32], from: f64, out: &mut Vec<u32>) {
-        simd::write_buckets(logits, |logit| (self.exponent(logit) + from).abs(), out);
+        scan::write_buckets(logits, |logit| (self.exponent(logit) + from).abs(), out);
     }
 
     /// The largest logit.

@@ -277,23 +277,6 @@ impl Pass for WriteExp<'_> {
     }
 }
 
-/// Buckets of a row by a number of each, which is not below 0: 32 for each unit, numbered from 0.
-#[inline]
-pub(crate) fn write_buckets(row: &[f32], number: impl Fn(f32) -> f64, out: &mut Vec<u32>) {
-    const LAST: f64 = (crate::select::BUCKETS - 1) as f64;
-    out.resize(row.len(), 0);
-    wide(
-        #[inline(always)]
-        || {
-            for (out, &x) in out.iter_mut().zip(row) {
-                let bucket = 32.0 * number(x);
-                // Neither NaN nor negative, and small.
-                *out = (if bucket < LAST { bucket } else { LAST }) as u32;
-            }
-        },
-    );
-}
-
 /// Multiplies a row.
 pub(crate) fn scale(row: &mut [f64], factor: f64) {
     wide(

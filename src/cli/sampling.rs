@@ -139,7 +139,8 @@ pub(crate) struct SamplingArgs {
     /// As many tokens in a row never come a second time; 0 is off
     #[arg(long, visible_alias = "no-repeat-ngram", value_name = "N", default_value_t = 0)]
     no_repeat_ngram_size: usize,
-    /// A text that never comes, with a space before it or without; may be repeated
+    /// A word that never comes as the tokens the tokenizer makes of it, with a space before it or without; may be
+    /// repeated
     #[arg(long, visible_alias = "bad-words", value_name = "TEXT")]
     bad_word: Vec<String>,
     /// No end of the text before it has as many tokens

@@ -1,6 +1,5 @@
-use super::{Context, LogitsProcessor};
-use crate::TokenId;
-use std::collections::HashMap;
+use super::{Context, LogitsProcessor, penalties::bounded};
+use crate::{TokenId, buffer::Buffer};
 
 /// Penalises going on with a repetition: a token that followed an earlier occurrence of the last `n` tokens,
 /// with `n` at least `allowed_length`, loses `multiplier * base^(n - allowed_length)`.
@@ -41,44 +40,46 @@ impl Dry {
         self.breakers.iter().filter_map(after).min().unwrap_or(tokens.len())
     }
 
-    /// The longest repetition each token would go on with.
-    fn repetitions(&self, tokens: &[TokenId]) -> HashMap<TokenId, usize> {
+    /// Calls `found` for each token that would go on with repetitions, with the length of the longest.
+    fn for_each_repetition(&self, tokens: &[TokenId], mut found: impl FnMut(TokenId, usize)) {
         let limit = self.unbroken(tokens);
-        let mut longest = HashMap::new();
         if limit < self.allowed_length {
-            return longest;
+            return;
         }
         let matches = matches_of_end(tokens);
-        for end in 1..tokens.len() {
-            let length = matches[end].min(limit);
-            if length >= self.allowed_length {
-                let entry = longest.entry(tokens[end]).or_insert(0);
-                *entry = length.max(*entry);
-            }
+        let length = |end: u32| (matches[end as usize] as usize).min(limit);
+        let next = |end: u32| tokens[end as usize];
+        let mut ends = Buffer::fill(0, |ends| {
+            ends.extend((1..tokens.len() as u32).filter(|end| length(*end) >= self.allowed_length));
+        });
+        ends.as_mut_slice().sort_unstable_by_key(|end| (next(*end), length(*end)));
+        for same in ends.chunk_by(|a, b| next(*a) == next(*b)) {
+            let longest = same[same.len() - 1];
+            found(next(longest), length(longest));
         }
-        longest
     }
 }
 
 /// For each `end`, how many tokens before it are also the last ones of all, in linear time (the Z function of
 /// the reversed text; Gusfield, "Algorithms on Strings, Trees, and Sequences", 1997).
-fn matches_of_end(tokens: &[TokenId]) -> Vec<usize> {
+fn matches_of_end(tokens: &[TokenId]) -> Buffer<u32> {
     let n = tokens.len();
     let at = |i: usize| tokens[n - 1 - i];
-    let mut z = vec![0; n + 1];
+    let mut matches = Buffer::fill(n + 1, |z| z.resize(n + 1, 0));
+    let z = matches.as_mut_slice();
     let (mut left, mut right) = (0, 0);
     for i in 1..n {
-        let mut length = if i < right { (right - i).min(z[i - left]) } else { 0 };
+        let mut length = if i < right { (right - i).min(z[i - left] as usize) } else { 0 };
         while i + length < n && at(length) == at(i + length) {
             length += 1;
         }
-        z[i] = length;
+        z[i] = length as u32;
         if i + length > right {
             (left, right) = (i, i + length);
         }
     }
     z.reverse();
-    z
+    matches
 }
 
 impl LogitsProcessor for Dry {
@@ -94,21 +95,16 @@ impl LogitsProcessor for Dry {
         } else {
             f64::MAX
         };
-        for (token, length) in self.repetitions(&tokens[tokens.len() - looked_at..]) {
+        self.for_each_repetition(&tokens[tokens.len() - looked_at..], |token, length| {
             if self.breakers.iter().any(|breaker| breaker[..] == [token]) {
-                continue;
+                return;
             }
             let power = ((length - self.allowed_length) as f64).min(most.floor());
             let penalty = f64::from(self.multiplier) * f64::from(self.base).powf(power);
             if let Some(logit) = row.get_mut(token as usize) {
-                // As little as a number can be, so that a penalty never excludes.
-                *logit = if *logit > f32::NEG_INFINITY {
-                    (f64::from(*logit) - penalty).max(f64::from(f32::MIN)) as f32
-                } else {
-                    *logit
-                };
+                *logit = bounded(*logit, (f64::from(*logit) - penalty) as f32);
             }
-        }
+        });
     }
 }
 
@@ -167,7 +163,7 @@ mod tests {
             let matches = matches_of_end(&tokens);
             for end in 1..tokens.len() {
                 let plain = (1..=end).take_while(|n| tokens[end - n] == tokens[tokens.len() - n]).count();
-                prop_assert_eq!(matches[end], plain);
+                prop_assert_eq!(matches[end] as usize, plain);
             }
         }
     }

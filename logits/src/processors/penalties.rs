@@ -1,6 +1,5 @@
 use super::{Context, LogitsProcessor};
-use crate::TokenId;
-use std::collections::{HashMap, HashSet};
+use crate::{TokenId, buffer::Buffer};
 
 /// Makes every token of prompt and text less likely: a positive logit is divided by the penalty, a
 /// negative one multiplied.
@@ -17,12 +16,12 @@ pub struct Repetition {
 
 impl LogitsProcessor for Repetition {
     fn process(&self, context: &Context<'_>, row: &mut [f32]) {
-        for &token in last(context.tokens(), self.last_n).iter().collect::<HashSet<_>>() {
+        for_each_seen(last(context.tokens(), self.last_n), |token, _| {
             if let Some(logit) = row.get_mut(token as usize) {
                 let penalized = if *logit > 0.0 { *logit / self.penalty } else { *logit * self.penalty };
                 *logit = bounded(*logit, penalized);
             }
-        }
+        });
     }
 }
 
@@ -41,15 +40,20 @@ pub struct PresenceFrequency {
 
 impl LogitsProcessor for PresenceFrequency {
     fn process(&self, context: &Context<'_>, row: &mut [f32]) {
-        let mut counts = HashMap::new();
-        for &token in last(context.generated(), self.last_n) {
-            *counts.entry(token).or_insert(0.0f32) += 1.0;
-        }
-        for (token, count) in counts {
+        for_each_seen(last(context.generated(), self.last_n), |token, count| {
             if let Some(logit) = row.get_mut(token as usize) {
-                *logit = bounded(*logit, *logit - (self.presence + self.frequency * count));
+                *logit = bounded(*logit, *logit - (self.presence + self.frequency * count as f32));
             }
-        }
+        });
+    }
+}
+
+/// Calls `found` once for each token, with how often it stands there.
+fn for_each_seen(tokens: &[TokenId], mut found: impl FnMut(TokenId, usize)) {
+    let mut sorted = Buffer::copy(tokens);
+    sorted.as_mut_slice().sort_unstable();
+    for same in sorted.chunk_by(TokenId::eq) {
+        found(same[0], same.len());
     }
 }
 
