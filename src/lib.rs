@@ -10,12 +10,14 @@ mod rows;
 pub mod score;
 pub mod synthetic;
 
+pub use drafthorse_constraint as constraint;
 pub use drafthorse_drafter as drafter;
 pub use drafthorse_engine as engine;
 pub use drafthorse_logits as logits;
 pub use drafthorse_model as model;
 pub use drafthorse_verifier as verifier;
 
+pub use constraint::{Grammar, GrammarError, TokenTable};
 pub use drafter::{DraftRequest, Drafter, ModelDrafter, NgramDrafter, NoDrafter};
 pub use engine::{
     Engine, Error, ErrorKind, Finish, Pending, Provenance, SequentialCascade, SequentialRule,

@@ -153,6 +153,11 @@ fn what_cannot_be_done_is_said_in_one_line() {
         (&["generate", "-f", "no-such-file"], "cannot read no-such-file"),
         (&["generate", "--tokens", "4096"], "token 4096 of the prompt is outside the vocabulary of 4096"),
         (&["generate", PROMPT, "--device", "vulkan:99"], "device `vulkan:99`"),
+        (&["generate", PROMPT, "--regex", "a("], "the regular expression cannot be used: "),
+        (&["generate", PROMPT, "-j", r#"{"not": {}}"#], "keywords that are not supported: `not`"),
+        (&["generate", PROMPT, "-j", "no-such-file"], "cannot read no-such-file"),
+        (&["generate", PROMPT, "--compact"], "--compact is for JSON"),
+        (&["generate", PROMPT, "--json-mode", "--regex", "a"], "cannot be used with"),
         (&["bench", "-r", "0"], "--repetitions and --max-tokens must be at least 1"),
         (
             &["generate", PROMPT, "-d", "ngram", "--draft-weights", "q8"],
@@ -172,6 +177,32 @@ fn what_cannot_be_done_is_said_in_one_line() {
         assert!(err(&output).contains(expected), "{arguments:?}: {}", err(&output));
         assert!(out(&output).is_empty() && !err(&output).contains("panicked"), "{arguments:?}");
     }
+}
+
+/// The demo models write what a grammar lets them, with drafts as without.
+#[test]
+fn texts_follow_a_grammar() {
+    let schema = r#"{"type":"object","properties":{"name":{"type":"string","maxLength":8},"age":{"type":"integer",
+        "minimum":0,"maximum":150}},"required":["name","age"],"additionalProperties":false}"#;
+    let generate = |more: &[&str]| -> Value {
+        let output =
+            run(&[&["generate", PROMPT, "-n", "100", "-j", schema, "--compact", "--json"], more].concat());
+        assert!(output.status.success(), "{}", err(&output));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let [drafted, plain] = [generate(&["-k", "4"]), generate(&["-k", "0"])];
+    assert_eq!(drafted["text"], plain["text"], "greedy");
+    assert!(drafted["stats"]["forced"].as_u64().unwrap() > 0);
+    for seed in ["1", "2", "3"] {
+        let report = generate(&["-t", "1", "--seed", seed]);
+        let value: Value = serde_json::from_str(report["text"].as_str().unwrap()).unwrap();
+        assert!(
+            value["name"].as_str().unwrap().chars().count() <= 8 && value["age"].as_u64().unwrap() <= 150
+        );
+    }
+    let forced = generate(&["-d", "none", "--ignore-eos"]);
+    assert_eq!((&forced["text"], &forced["finish"]["reason"]), (&plain["text"], &"grammar".into()));
+    assert!(forced["stats"]["accepted"].as_u64().unwrap() > 0);
 }
 
 /// A lossy rule is called so wherever its text is, with what it did; a lossless one has nothing to confess.

@@ -97,6 +97,21 @@ fn streamed(tokenizer: &Arc<Tokenizer>, tokens: &[TokenId]) -> String {
     pieces(TextStream::new(tokenizer.clone()), tokens).concat()
 }
 
+/// The bytes of the tokens are those of the text, but for the space that some write in front.
+#[test]
+fn tokens_are_bytes_of_the_text() {
+    for tokenizer in every() {
+        let bytes = tokenizer.token_bytes().unwrap();
+        for text in TEXTS {
+            let tokens = tokenizer.encode(text).unwrap();
+            let written = tokens.iter().filter_map(|&token| bytes[token as usize].text()).flatten();
+            let written: Vec<u8> = written.copied().collect();
+            let spaced = written.strip_prefix(b" ").filter(|_| !text.starts_with(' ')).unwrap_or(&written);
+            assert!(written == text.as_bytes() || spaced == text.as_bytes(), "{tokenizer:?}: {text:?}");
+        }
+    }
+}
+
 /// A text comes out piece by piece: all of it, each piece once, never half a character.
 fn assert_streams(tokenizer: &Arc<Tokenizer>, text: &str) {
     let tokens = tokenizer.encode(text).unwrap();

@@ -25,6 +25,28 @@
 //! assert_eq!(matcher.forced(&[0], 3, false)?, [1]); // after "a", b alone
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! In a session, drafter and expert are restricted alike, and what is forced is drafted for nothing:
+//!
+//! ```
+//! # use drafthorse_constraint::{Grammar, TokenTable, Whitespace};
+//! use drafthorse_engine::{Engine, Finish, SessionOptions};
+//! use drafthorse_model::TableModel;
+//! use std::sync::Arc;
+//!
+//! let table = TokenTable::of_texts(&["{", "}", "\"", "ok", ":", "true", "false"])?;
+//! let schema = r#"{"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"],
+//!     "additionalProperties": false}"#;
+//! let grammar = Grammar::json_schema(&table, schema, Whitespace::None)?;
+//! let mut engine = Engine::builder().expert(Arc::new(TableModel::random(7, 1.0, 1))).build()?;
+//! let options = SessionOptions { constraint: Some(Arc::new(grammar)), ..Default::default() };
+//! let mut session = engine.session(&[0], &options)?;
+//! let last = session.by_ref().last().ok_or("no text")??;
+//! assert_eq!(last.finish, Some(Finish::Grammar));
+//! assert_eq!(session.generated()[..5], [0, 2, 3, 2, 4]); // {"ok":
+//! assert_eq!((session.stats().rounds, session.stats().forced), (3, 5)); // seven tokens without a drafter
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod error;
 mod grammar;

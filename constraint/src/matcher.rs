@@ -80,7 +80,8 @@ impl GrammarMatcher {
         if let Some(end) = ended {
             return self.after_end(text, end, generated);
         }
-        let mask = self.mask(text).inspect_err(|error| match error {
+        let mask = self.parser_after(text).and_then(|parser| parser.mask(text.len()));
+        let mask = mask.inspect_err(|error| match error {
             ConstraintError::Broken { .. } => {}
             _ => self.parser = None,
         })?;
@@ -123,8 +124,8 @@ impl GrammarMatcher {
         Ok(Position { allowed: Arc::new(TokenSet::from_words(Vec::new(), 0)), complete })
     }
 
-    /// What the parser allows after `text`, a beginning of the tokens that are remembered.
-    fn mask(&mut self, text: &[TokenId]) -> Result<Option<Vec<u32>>, ConstraintError> {
+    /// The parser after `text`, a beginning of the tokens that are remembered.
+    fn parser_after(&mut self, text: &[TokenId]) -> Result<&mut Parser, ConstraintError> {
         self.roll_back(text.len());
         let grammar = &self.grammar;
         let (parser, read) = self.parser.get_or_insert_with(|| (grammar.parser(), 0));
@@ -135,7 +136,24 @@ impl GrammarMatcher {
             }
             *read += 1;
         }
-        parser.mask(text.len())
+        Ok(parser)
+    }
+
+    /// What the tokenizer makes of the bytes that are forced after `text`: its first token.
+    fn encoded(&mut self, text: &[TokenId], allowed: &TokenSet) -> Option<TokenId> {
+        let grammar = self.grammar.clone();
+        let table = grammar.table();
+        let encode = table.encoder()?;
+        let bytes = self.parser_after(text).ok()?.forced_bytes();
+        let bytes = &bytes[..bytes.utf8_chunks().next()?.valid().len()];
+        let tokens = encode(std::str::from_utf8(bytes).ok()?)?;
+        let first = *tokens.first()?;
+        // Some tokenizers write something in front.
+        let faithful = tokens.iter().flat_map(|token| table.bytes(*token)).eq(bytes);
+        // The last one might become longer with what follows.
+        let longer = |token| table.bytes(token).len() > bytes.len() && table.bytes(token).starts_with(bytes);
+        let open = tokens.len() == 1 && allowed.iter().any(longer);
+        (faithful && !open && allowed.contains(first)).then_some(first)
     }
 }
 
@@ -148,7 +166,8 @@ impl Matcher for GrammarMatcher {
         self.position(generated).map(|position| position.complete)
     }
 
-    /// Where every allowed token is the beginning of one of them, the text goes on with that one's bytes.
+    /// The next token as the tokenizer writes the bytes that are forced. Without one: where every allowed token is the
+    /// beginning of one of them, the text goes on with that one's bytes.
     fn guess(&mut self, generated: &[TokenId]) -> Result<Option<TokenId>, ConstraintError> {
         let Position { allowed, complete } = self.position(generated)?;
         if let Some(only) = allowed.only() {
@@ -156,6 +175,9 @@ impl Matcher for GrammarMatcher {
         }
         if complete {
             return Ok(None);
+        }
+        if let Some(token) = self.encoded(generated, &allowed) {
+            return Ok(Some(token));
         }
         let table = self.grammar.table();
         let mut longest: Option<TokenId> = None;

@@ -32,6 +32,12 @@ impl Parser {
         mask.map(|mask| Some(mask.as_slice().to_vec())).map_err(|error| self.failure(at, &error))
     }
 
+    /// The bytes by which every text goes on from here.
+    pub(crate) fn forced_bytes(&self) -> Vec<u8> {
+        let mut ahead = self.0.clone();
+        catch_unwind(AssertUnwindSafe(|| Ok(ahead.force_bytes()))).unwrap_or_default()
+    }
+
     /// Reads a token; false where the grammar does not allow it.
     pub(crate) fn read(&mut self, at: usize, token: TokenId) -> Result<bool, ConstraintError> {
         let parser = &mut self.0;

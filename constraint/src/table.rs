@@ -12,7 +12,13 @@ const LONGEST: usize = 1000;
 ///
 /// Making it costs time once a model; compiling a grammar over it is quick.
 #[derive(Clone)]
-pub struct TokenTable(Arc<Inner>);
+pub struct TokenTable {
+    inner: Arc<Inner>,
+    encoder: Option<Encoder>,
+}
+
+/// The tokens that a tokenizer makes of a text, without any around it; `None` where it cannot.
+pub(crate) type Encoder = Arc<dyn Fn(&str) -> Option<Vec<TokenId>> + Send + Sync>;
 
 struct Inner {
     factory: ParserFactory,
@@ -56,7 +62,7 @@ impl TokenTable {
         // One more, which no model has: in a mask it says that the text may end.
         words.push(Vec::new());
         let factory = factory(&words).map_err(GrammarError::Table)?;
-        Ok(Self(Arc::new(Inner { factory, vocab, twins })))
+        Ok(Self { inner: Arc::new(Inner { factory, vocab, twins }), encoder: None })
     }
 
     /// The table of tokens that are what their texts say; an empty text is a token without one.
@@ -69,22 +75,37 @@ impl TokenTable {
         Self::new(&texts.iter().map(token).collect::<Vec<_>>())
     }
 
+    /// The same table with a tokenizer, by which texts that a grammar forces are drafted as the model is used to see
+    /// them. Without one they are drafted in the longest tokens. What is allowed does not depend on it.
+    #[must_use]
+    pub fn with_encoder(
+        mut self,
+        encode: impl Fn(&str) -> Option<Vec<TokenId>> + Send + Sync + 'static,
+    ) -> Self {
+        self.encoder = Some(Arc::new(encode));
+        self
+    }
+
+    pub(crate) fn encoder(&self) -> Option<&Encoder> {
+        self.encoder.as_ref()
+    }
+
     /// Number of tokens.
     pub fn vocab_size(&self) -> usize {
-        self.0.vocab
+        self.inner.vocab
     }
 
     pub(crate) fn factory(&self) -> &ParserFactory {
-        &self.0.factory
+        &self.inner.factory
     }
 
     /// The id that stands in masks for the end of the text.
     pub(crate) fn end(&self) -> TokenId {
-        self.0.vocab as TokenId
+        self.inner.vocab as TokenId
     }
 
     pub(crate) fn twins(&self) -> &[(TokenId, TokenId)] {
-        &self.0.twins
+        &self.inner.twins
     }
 
     /// The token that stands for `token` in the parser; `None` for one that it does not know.
@@ -92,8 +113,8 @@ impl TokenTable {
         if token >= self.end() {
             return None;
         }
-        let found = self.0.twins.binary_search_by_key(&token, |&(twin, _)| twin);
-        let token = found.map_or(token, |index| self.0.twins[index].1);
+        let found = self.inner.twins.binary_search_by_key(&token, |&(twin, _)| twin);
+        let token = found.map_or(token, |index| self.inner.twins[index].1);
         (!self.word(token).is_empty()).then_some(token)
     }
 
@@ -104,7 +125,7 @@ impl TokenTable {
     }
 
     fn word(&self, token: TokenId) -> &[u8] {
-        self.0.factory.tok_env().tok_trie().token(token)
+        self.inner.factory.tok_env().tok_trie().token(token)
     }
 }
 

@@ -42,6 +42,14 @@ fn grammar() -> Grammar {
     Grammar::regex(&TokenTable::of_texts(&TOKENS).unwrap(), &TEXTS.join("|")).unwrap()
 }
 
+/// The same with a tokenizer that writes letter by letter, so that other tokens are guessed.
+fn spelled() -> Grammar {
+    let letters =
+        |text: &str| text.chars().map(|letter| "ab_c".find(letter).map(|at| at as TokenId)).collect();
+    let table = TokenTable::of_texts(&TOKENS).unwrap().with_encoder(letters);
+    Grammar::regex(&table, &TEXTS.join("|")).unwrap()
+}
+
 fn options(stop_tokens: &[TokenId], sampling: SamplingOptions) -> SessionOptions {
     SessionOptions {
         sampling,
@@ -129,6 +137,27 @@ fn drafters() -> [(&'static str, Box<dyn Drafter>); 5] {
     ]
 }
 
+/// Filters choose among what the grammar allows: its mask comes before them.
+#[test]
+fn filters_come_after_the_grammar() {
+    let sampling = SamplingOptions { top_k: 2, ..at(0.7) };
+    let options = options(&[END], sampling);
+    let paper = on_paper(&options, |sequence| {
+        let law = masked(&expert(), sequence, &[END], 0.7);
+        let mut sorted = law.clone();
+        sorted.sort_by(|a, b| b.total_cmp(a));
+        let kept: Vec<f64> = law.into_iter().map(|p| if p >= sorted[1] { p } else { 0.0 }).collect();
+        let sum: f64 = kept.iter().sum();
+        kept.into_iter().map(|p| p / sum).collect()
+    });
+    let mut engine = engine(ModelDrafter::new(other_model()), Arc::new(Lossless));
+    for k in 0..=3 {
+        let options = SessionOptions { draft_length: Some(k), ..options.clone() };
+        let difference = distance(&of_engine(&mut engine, &options), &paper);
+        assert!(difference < 1e-6, "k = {k}: {difference}");
+    }
+}
+
 #[test]
 fn drafts_do_not_change_the_law_of_a_constrained_text() {
     let rules: [fn() -> Arc<dyn AcceptanceRule>; 3] =
@@ -142,7 +171,10 @@ fn drafts_do_not_change_the_law_of_a_constrained_text() {
                 for (name, drafter) in drafters() {
                     let mut engine = engine(drafter, rule());
                     for k in 0..=3 {
-                        let options = SessionOptions { draft_length: Some(k), ..options.clone() };
+                        let mut options = SessionOptions { draft_length: Some(k), ..options.clone() };
+                        if k == 2 {
+                            options.constraint = Some(Arc::new(spelled()));
+                        }
                         let difference = distance(&of_engine(&mut engine, &options), &paper);
                         let case =
                             format!("{}, {name}, k = {k}, ends {ends:?}, T = {temperature}", rule().name());
@@ -201,7 +233,9 @@ fn every_rule_keeps_to_the_grammar() {
 }
 
 /// A constraint made of another one's matchers.
-struct Wrong(Grammar, fn(Box<dyn Matcher>) -> Box<dyn Matcher>);
+struct Wrong(Grammar, Wrap);
+
+type Wrap = fn(Box<dyn Matcher>) -> Box<dyn Matcher>;
 
 impl Constraint for Wrong {
     fn vocab_size(&self) -> usize {
@@ -246,7 +280,7 @@ impl Matcher for NeverRollsBack {
 
 #[test]
 fn wrong_matchers_are_found() {
-    let wrong: [(&str, fn(Box<dyn Matcher>) -> Box<dyn Matcher>); 2] = [
+    let wrong: [(&str, Wrap); 2] = [
         ("lags by a token", |matcher| Box::new(Lags(matcher))),
         ("is not rolled back", |matcher| Box::new(NeverRollsBack(matcher, HashMap::new()))),
     ];

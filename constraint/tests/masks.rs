@@ -112,6 +112,21 @@ fn forced_tokens_are_the_only_ones() {
     assert_eq!(guessed, [0, 10, 6, 3], "the longest tokens along what is certain");
     assert_eq!(matcher.forced(&[0, 10, 6, 3, 7], 9, false).unwrap(), [9]);
     assert!(matcher.allowed(&[0, 10, 6, 3, 7, 9]).unwrap().is_empty());
+    // A tokenizer that likes short tokens.
+    let words = |text: &str| -> Option<Vec<TokenId>> {
+        let (mut tokens, mut rest) = (Vec::new(), text);
+        while !rest.is_empty() {
+            let words = [("{", 0), ("\"", 1), (":", 4), ("na", 5), ("me", 6)];
+            let (word, token) = words.into_iter().find(|(word, _)| rest.starts_with(word))?;
+            tokens.push(token);
+            rest = &rest[word.len()..];
+        }
+        Some(tokens)
+    };
+    let encoded = Grammar::json_schema(&table.clone().with_encoder(words), schema, Whitespace::None).unwrap();
+    let mut matcher = encoded.start(&[]).unwrap();
+    assert_eq!(matcher.forced(&[], 9, true).unwrap(), [0, 1, 5, 6, 1, 4], "as the tokenizer writes it");
+    assert_eq!(matcher.forced(&[], 9, false).unwrap(), [0], "what is allowed does not depend on it");
     // What may end is not certain.
     let maybe = Grammar::regex(&table, "1(2)?").unwrap();
     assert!(maybe.start(&[3]).unwrap().forced(&[7], 9, true).unwrap().is_empty());

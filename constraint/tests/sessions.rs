@@ -273,11 +273,52 @@ fn options_that_exclude_what_the_grammar_needs_are_an_error() {
 fn what_cannot_be_honoured_is_refused() {
     let empty = engine(model()).session(&[0], &options(regex(""))).err().unwrap();
     assert_eq!((empty.kind(), empty.to_string().contains("empty text")), (ErrorKind::Option, true));
+    let texts: Vec<String> = (0..9).map(|letter| letter.to_string()).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let wide = Arc::new(Grammar::regex(&TokenTable::of_texts(&texts).unwrap(), "1").unwrap());
+    let wide = engine(model()).session(&[0], &options(wide)).err().unwrap();
+    assert_eq!(wide.kind(), ErrorKind::Vocabulary);
+    assert!(wide.to_string().starts_with("the constraint speaks of 9 tokens and the expert of 5"));
     let models = [1, 2].map(|seed| Arc::new(TableModel::random(5, 1.0, seed)));
     let [expert, drafter] = models;
     let mut cascade = SequentialCascade::new(expert, drafter).unwrap();
     let refused = cascade.generate(&[0], &options(regex("a")), SequentialRule::Token { lenience: 0.5 });
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::Option);
+}
+
+/// One grammar serves texts on several threads at a time.
+#[test]
+fn texts_share_a_grammar_and_nothing_else() {
+    let options = options(regex("((ab|c){2}b){1,6}"));
+    let text = &|seed| run(&mut engine(model()), &SessionOptions { seed, ..options.clone() }).text;
+    let alone: Vec<String> = (0..32).map(text).collect();
+    let together: Vec<String> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..32).map(|seed| scope.spawn(move || text(seed))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(alone, together);
+}
+
+/// Rules that promise the same text for a seed keep it: what is drafted or forced makes no difference.
+#[test]
+fn texts_of_a_seed_do_not_hang_on_drafts() {
+    for name in ["exact-match", "coupled-noise"] {
+        for seed in 0..40 {
+            let options = SessionOptions {
+                rule: Some(rule(name).unwrap()),
+                stop_tokens: vec![END],
+                seed,
+                ..options(regex("((ab|c){2}b){1,6}"))
+            };
+            let with = |k| SessionOptions { draft_length: Some(k), ..options.clone() };
+            let plain = run(&mut engine(NoDrafter), &with(0)).text;
+            for k in 1..5 {
+                assert_eq!(run(&mut engine(model()), &with(k)).text, plain, "{name}, seed {seed}, k = {k}");
+                assert_eq!(run(&mut engine(NgramDrafter::default()), &with(k)).text, plain);
+                assert_eq!(run(&mut engine(NoDrafter), &with(k)).text, plain);
+            }
+        }
+    }
 }
 
 /// Greedy decoding is the same with drafts and without.
@@ -289,4 +330,38 @@ fn greedy_texts_do_not_hang_on_drafts() {
             |k| run(&mut engine(model()), &SessionOptions { draft_length: Some(k), ..greedy.clone() }).text;
         assert!((1..5).all(|k| text(k) == text(0)), "{pattern}");
     }
+}
+
+/// A drafter that drafts step by step is not asked for what is forced in the middle of a draft either.
+#[test]
+fn forced_tokens_between_drafted_ones_cost_no_step() {
+    #[derive(Clone)]
+    struct Counts(Arc<Mutex<usize>>, Arc<Mutex<ModelDrafter>>);
+    impl Drafter for Counts {
+        fn name(&self) -> &'static str {
+            "counts"
+        }
+
+        fn is_stepwise(&self) -> bool {
+            true
+        }
+
+        fn propose(
+            &mut self,
+            sequence: &[TokenId],
+            request: &DraftRequest<'_>,
+            draws: &mut dyn Draws,
+        ) -> Result<Proposal, ModelError> {
+            *self.0.lock().unwrap() += 1;
+            assert_eq!((request.max, request.score_after), (1, false));
+            self.1.lock().unwrap().propose(sequence, request, draws)
+        }
+    }
+    // The expert drafts for itself: all is accepted.
+    let expert = ModelDrafter::new(Arc::new(TableModel::random(5, 1.0, 3)));
+    let counts = Counts(Arc::default(), Arc::new(Mutex::new(expert)));
+    let options = SessionOptions { draft_length: Some(8), ..options(regex("(a|b)cc(a|b)ccc")) };
+    let run = run(&mut engine(counts.clone()), &options);
+    assert_eq!((run.finish, run.stats.accepted, run.stats.forced), (Some(Finish::Grammar), 7, 5));
+    assert_eq!((*counts.0.lock().unwrap(), run.stats.rounds), (2, 1));
 }

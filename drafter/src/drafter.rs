@@ -59,6 +59,12 @@ pub trait Drafter: Send {
         false
     }
 
+    /// Whether it drafts token by token, so that asking it for one token at a time costs no more. Where a constraint
+    /// forces tokens, such a drafter is asked for those between them alone, and hears of no verdict.
+    fn is_stepwise(&self) -> bool {
+        false
+    }
+
     /// Reads `sequence` ahead, so that the first proposal takes no longer than the others.
     ///
     /// # Errors
@@ -118,6 +124,10 @@ impl<D: Drafter + ?Sized> Drafter for Box<D> {
 
     fn is_calibrated(&self) -> bool {
         (**self).is_calibrated()
+    }
+
+    fn is_stepwise(&self) -> bool {
+        (**self).is_stepwise()
     }
 
     fn prepare(&mut self, sequence: &[TokenId]) -> Result<(), ModelError> {

@@ -20,9 +20,16 @@ struct State {
 }
 
 impl Constrained {
-    /// What the options constrain, if they do.
-    pub(crate) fn of(options: &SessionOptions) -> Result<Option<Self>, Error> {
+    /// What the options constrain, if they do, of texts by an expert with `vocab` tokens.
+    pub(crate) fn of(options: &SessionOptions, vocab: usize) -> Result<Option<Self>, Error> {
         let Some(constraint) = &options.constraint else { return Ok(None) };
+        let known = constraint.vocab_size();
+        if known > vocab {
+            let message = format!(
+                "the constraint speaks of {known} tokens and the expert of {vocab}; make it with the expert's tokenizer"
+            );
+            return Err(Error::new(ErrorKind::Vocabulary, message));
+        }
         let mut matcher = constraint.start(&options.stop_tokens)?;
         if matcher.allowed(&[])?.is_empty() {
             let message = "the constraint allows the empty text alone, which needs no model";

@@ -2,7 +2,6 @@ use crate::{
     Engine, Error, ErrorKind, Finish, Provenance, SessionOptions, Stats, Step,
     compatible::check_rule,
     constrained::Constrained,
-    draft::Draft,
     emit::{Emitter, Ends},
     watch::Watch,
 };
@@ -80,7 +79,7 @@ impl<'a> Session<'a> {
         check_rule(&*engine.drafter, &*rule)?;
         check_prompt(prompt, engine)?;
         check_ending(options, engine)?;
-        let constrained = Constrained::of(options)?;
+        let constrained = Constrained::of(options, engine.verifier.vocab_size())?;
         let (sampler, draft_sampler) = match &constrained {
             Some(constrained) => constrained.samplers(&sampler),
             None => (sampler.clone(), sampler),
@@ -170,14 +169,15 @@ impl<'a> Session<'a> {
         if let Some(constrained) = &self.constrained {
             constrained.begin_round(self.generated().len());
         }
-        let Draft { proposal, forced } = self.draft()?;
+        let draft = self.draft()?;
+        let proposal = &draft.proposal;
         let draft_time = start.elapsed();
         let before_verify = Instant::now();
         let round = Round {
             sequence: &self.sequence,
             prompt: self.prompt,
             memory: self.memory,
-            proposal: &proposal,
+            proposal,
             sampler: &self.sampler,
             keep_logits: self.log_probs.is_some() || self.watch.is_on(),
             guide: self.guide.as_ref(),
@@ -186,12 +186,12 @@ impl<'a> Session<'a> {
         let reading = reading.map_err(|error| self.expert_error(error))?;
         let verify_time = before_verify.elapsed();
         let verdict = reading.judge(&round, &*self.rule, &mut *self.draws);
-        self.check_verdict(&proposal, verdict)?;
-        if proposal.tokens.len() > forced && verdict.accepted >= forced {
-            self.engine.drafter.observe(&Verdict { accepted: verdict.accepted - forced, ..verdict });
+        self.check_verdict(proposal, verdict)?;
+        if let Some(verdict) = draft.heard(verdict) {
+            self.engine.drafter.observe(&verdict);
         }
         let deferrals = reading.deferrals(&round, &*self.rule, &verdict);
-        let mut tokens = tokens(&proposal, verdict, &deferrals);
+        let mut tokens = tokens(proposal, verdict, &deferrals);
         let complete = self.keep_allowed(&mut tokens)?;
         let certainties = self.watch.certainties(&reading, tokens.len());
         let ends = Ends { complete, unsure: self.watch.give_up(&certainties) };
@@ -206,14 +206,14 @@ impl<'a> Session<'a> {
             tokens: emitted.tokens,
             text: emitted.text,
             drafted: proposal.tokens.len(),
-            forced,
+            forced: draft.forced.iter().filter(|forced| **forced).count(),
             examined: verdict.examined(),
             accepted: verdict.accepted,
             draft_time,
             verify_time,
             other_time: Duration::ZERO,
             price: None,
-            judged: self.watch.judged(&proposal, forced, &verdict),
+            judged: self.watch.judged(&draft, &verdict),
             finish: emitted.finish,
         };
         step.other_time = start.elapsed().saturating_sub(draft_time + verify_time);

@@ -64,7 +64,7 @@ pub struct Step {
     pub text: String,
     /// Tokens proposed.
     pub drafted: usize,
-    /// Of them, tokens that the constraint forced, which stand first and cost no drafting.
+    /// Of them, tokens that the constraint forced, which cost no drafting.
     pub forced: usize,
     /// Positions at which a proposed token was looked at: the accepted ones and the refused one.
     pub examined: usize,

@@ -1,6 +1,6 @@
 //! How sure the expert is along the text, and what follows from it.
 
-use crate::{Error, ErrorKind, SessionOptions, StepToken};
+use crate::{Error, ErrorKind, SessionOptions, StepToken, draft::Draft};
 use drafthorse_logits::{
     Proposal, Verdict,
     calibration::{Calibrator, Judged},
@@ -98,12 +98,14 @@ impl Watch {
         })
     }
 
-    /// The drafter's confidences in the tokens that were looked at, and whether they stood; the first `forced` of the
-    /// proposal are not its own.
-    pub(crate) fn judged(&self, proposal: &Proposal, forced: usize, verdict: &Verdict) -> Vec<Judged> {
+    /// The drafter's confidences in the tokens that were looked at, and whether they stood.
+    pub(crate) fn judged(&self, draft: &Draft, verdict: &Verdict) -> Vec<Judged> {
         let examined = if self.record { verdict.examined() } else { 0 };
-        let both = proposal.tokens.iter().zip(&proposal.scores).take(examined).enumerate().skip(forced);
-        both.map(|(at, (&token, scores))| (scores.raw_prob(token), at < verdict.accepted)).collect()
+        let Proposal { tokens, scores } = &draft.proposal;
+        let both = tokens.iter().zip(scores).take(examined).enumerate();
+        both.filter(|(at, _)| !draft.is_forced(*at))
+            .map(|(at, (&token, scores))| (scores.raw_prob(token), at < verdict.accepted))
+            .collect()
     }
 
     /// Takes note of tokens of the text, which then say how sure the expert was if they shall.

@@ -1,8 +1,9 @@
 //! Text to tokens and back.
 
-use crate::{ModelError, Vocabulary};
+use crate::{AddedToken, ByteCoding, ModelError, TokenBytes, Vocabulary, token_bytes};
 use drafthorse_logits::TokenId;
 use std::path::{Path, PathBuf};
+use tokenizers::decoders::DecoderWrapper;
 
 /// A tokenizer in the `tokenizer.json` format of Hugging Face.
 pub struct Tokenizer {
@@ -86,6 +87,16 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
+    /// The tokens of `text` as a part of a longer one: without those the tokenizer puts around a text.
+    ///
+    /// # Errors
+    ///
+    /// As [`encode`](Self::encode).
+    pub fn encode_plain(&self, text: &str) -> Result<Vec<TokenId>, ModelError> {
+        let encoding = self.inner.encode_fast(text, false).map_err(|error| fail(&error.to_string()))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
     /// The text of `tokens`, without special tokens; bytes that are no UTF-8 become U+FFFD.
     ///
     /// # Errors
@@ -93,6 +104,27 @@ impl Tokenizer {
     /// The tokenizer's decoder fails.
     pub fn decode(&self, tokens: &[TokenId]) -> Result<String, ModelError> {
         self.inner.decode(tokens, true).map_err(|error| fail(&error.to_string()))
+    }
+
+    /// What each token adds to a text.
+    ///
+    /// # Errors
+    ///
+    /// The tokenizer writes its tokens in a way from which their bytes do not follow.
+    pub fn token_bytes(&self) -> Result<Vec<TokenBytes>, ModelError> {
+        let decoder = self.inner.get_decoder();
+        let coding = decoder.map_or(Ok(ByteCoding::Plain), |decoder| {
+            coding(decoder).map(|coding| coding.unwrap_or(ByteCoding::Plain))
+        });
+        let coding = coding.map_err(|name| {
+            let path = self.path.display();
+            fail(&format!("{path}: a tokenizer with the decoder {name}, whose tokens are no bytes of a text"))
+        })?;
+        let added = self.inner.get_added_tokens_decoder();
+        Ok(token_bytes(&self.vocabulary, coding, |token| {
+            let special = added.get(&token)?.special;
+            Some(if special { AddedToken::Special } else { AddedToken::Text })
+        }))
     }
 
     pub(crate) fn check_fits(&self, vocab: usize) -> Result<(), ModelError> {
@@ -103,6 +135,23 @@ impl Tokenizer {
         let token = token as TokenId;
         let text = self.vocabulary.text(token).unwrap_or_default().to_owned();
         Err(ModelError::TokenizerVocabulary { path: self.path.clone(), token, text, vocab })
+    }
+}
+
+/// How a decoder's tokens are written; `None` of one that does not say.
+fn coding(decoder: &DecoderWrapper) -> Result<Option<ByteCoding>, &'static str> {
+    match decoder {
+        DecoderWrapper::ByteLevel(_) => Ok(Some(ByteCoding::ByteLevel)),
+        DecoderWrapper::ByteFallback(_) | DecoderWrapper::Metaspace(_) => Ok(Some(ByteCoding::ByteFallback)),
+        DecoderWrapper::Replace(replace) => Ok((replace.content == " ").then_some(ByteCoding::ByteFallback)),
+        DecoderWrapper::Fuse(_) | DecoderWrapper::Strip(_) => Ok(None),
+        DecoderWrapper::BPE(_) => Err("BPEDecoder"),
+        DecoderWrapper::WordPiece(_) => Err("WordPiece"),
+        DecoderWrapper::CTC(_) => Err("CTC"),
+        DecoderWrapper::Sequence(all) => {
+            let codings: Result<Vec<_>, _> = all.get_decoders().iter().map(coding).collect();
+            Ok(codings?.into_iter().flatten().next())
+        }
     }
 }
 
