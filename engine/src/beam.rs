@@ -73,6 +73,20 @@ impl Default for BeamSearch {
     }
 }
 
+impl std::fmt::Debug for BeamSearch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BeamSearch")
+            .field("beams", &self.beams)
+            .field("length_penalty", &self.length_penalty)
+            .field("early_stopping", &self.early_stopping)
+            .field("best", &self.best)
+            .field("max_tokens", &self.max_tokens)
+            .field("stop_tokens", &self.stop_tokens)
+            .field("processors", &self.processors.len())
+            .finish()
+    }
+}
+
 /// A text that was found.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]

@@ -6,7 +6,7 @@ use drafthorse_engine::{
     Abstain, Engine, ErrorKind, Finish, SequentialCascade, SequentialRule, SessionOptions, Step,
 };
 use drafthorse_logits::{
-    Probs, SamplingOptions, TokenId,
+    Constraint, ConstraintError, Matcher, Probs, SamplingOptions, TokenId, TokenSet,
     calibration::{AcceptanceEstimate, Calibrator, Judged, Reliability},
     drift::{Certainty, Reference},
     exact::{distance, outcomes},
@@ -73,7 +73,10 @@ fn a_greedy_text_is_given_up_at_the_same_token_whatever_is_drafted() {
     const VOCAB: usize = 9;
     let expert = expert(VOCAB);
     let (mut given_up, mut whole) = (0, 0);
-    for (below, patience) in [(0.0, 1), (0.25, 1), (0.35, 2), (0.5, 3), (0.6, 5), (1.0, 4)] {
+    for (below, patience) in [0.0, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 1.0]
+        .into_iter()
+        .flat_map(|below| [1, 2, 3, 5].map(|n| (below, n)))
+    {
         let calibrator = (patience == 2).then(|| Calibrator::parse("platt:0.8,0.1").unwrap());
         let abstain = Abstain { below, patience, calibrator };
         // By hand: the best token, one after another.
@@ -154,6 +157,74 @@ fn the_law_of_given_up_texts_is_that_of_paper_whatever_is_drafted() {
         assert!(distance(&on_paper(&expert, &abstain, LENGTH, 1), &paper) > 1e-3);
         let other = Abstain { patience: patience + 1, ..abstain.clone() };
         assert!(distance(&on_paper(&expert, &other, LENGTH, 0), &paper) > 1e-3);
+    }
+}
+
+/// The third token is forced, and texts of six tokens are complete.
+struct ThirdForced;
+
+impl Constraint for ThirdForced {
+    fn vocab_size(&self) -> usize {
+        3
+    }
+
+    fn start(&self, _ends: &[TokenId]) -> Result<Box<dyn Matcher>, ConstraintError> {
+        Ok(Box::new(Self))
+    }
+}
+
+impl Matcher for ThirdForced {
+    fn allowed(&mut self, generated: &[TokenId]) -> Result<Arc<TokenSet>, ConstraintError> {
+        let allowed: &[TokenId] = match generated.len() {
+            2 => &[1],
+            0..=5 => &[0, 1],
+            _ => &[],
+        };
+        Ok(Arc::new(TokenSet::of(3, allowed)))
+    }
+
+    fn is_complete(&mut self, generated: &[TokenId]) -> Result<bool, ConstraintError> {
+        Ok(generated.len() == 6)
+    }
+}
+
+/// Where a constraint forces tokens, cuts drafts and ends texts, texts are given up at the same tokens all the same.
+#[test]
+fn constrained_texts_are_given_up_at_the_same_token() {
+    let expert = expert(3);
+    for name in ["lossless", "block"] {
+        for (at, drafter) in drafters(3).into_iter().take(2).enumerate() {
+            let mut engine = engine(&expert, drafter, rule(name).unwrap());
+            let mut law = |k| {
+                let (abstain, constraint) =
+                    (Some(abstain(0.6, 2)), Some(Arc::new(ThirdForced) as Arc<dyn Constraint>));
+                let draft_length = Some(k);
+                let options =
+                    SessionOptions { abstain, constraint, draft_length, record: true, ..options(1.0, 9) };
+                outcomes(|draws| {
+                    let session = engine.session_with(&PROMPT, &options, draws).unwrap();
+                    let steps: Vec<_> = session.map(Result::unwrap).collect();
+                    let mut length = 0;
+                    for step in &steps {
+                        // The forced third token is not the drafter's, unless it proposes all at once and finds it itself.
+                        let examined =
+                            (length..length + step.examined).filter(|position| *position != 2).count();
+                        let most = if at == 0 { examined } else { step.examined };
+                        assert!((examined..=most).contains(&step.judged.len()));
+                        length += step.tokens.len();
+                        assert!(step.tokens.iter().all(|token| token.certainty.is_some()));
+                    }
+                    let (tokens, finish) = text(&steps);
+                    (tokens, format!("{finish:?}"))
+                })
+            };
+            let plain = law(0);
+            let ended = |finish: &str| plain.keys().any(|(_, text)| text.contains(finish));
+            assert!(ended("Unsure") && ended("Grammar"));
+            for k in [1, 3] {
+                assert!(distance(&law(k), &plain) < 1e-9, "{name}, k = {k}");
+            }
+        }
     }
 }
 

@@ -48,7 +48,7 @@ impl Verifier {
         self.model.logits(sequence, 0).map(drop)
     }
 
-    /// Reads the other prompt of a [`Guide`] ahead.
+    /// Reads the other prompt of a [`Guide`](crate::Guide) ahead.
     ///
     /// # Errors
     ///
