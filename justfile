@@ -21,6 +21,12 @@ test:
 examples:
     for example in embed swap custom_drafter custom_rule perplexity; do cargo run --release --quiet --example $example || exit 1; done
 
+# The page of `inspect` in a browser (needs Chromium). A package of its own, so that its dependencies leave those of
+# the workspace alone.
+browser:
+    cargo build --release
+    DRAFTHORSE_BIN=$PWD/target/release/drafthorse cargo test --manifest-path tests/browser/Cargo.toml
+
 # Licences, advisories and sources of all dependencies (needs cargo-deny).
 deny:
     cargo deny check

@@ -6,10 +6,10 @@
 //! file a few sentences stand in, without a folder the demo expert.
 
 use drafthorse::{
-    DeviceChoice, TokenId, Tokenizer, Transformer, WeightType, demo,
-    logits::log_sum_exp,
-    model::{CachedModel, ModelError},
+    DeviceChoice, Tokenizer, Transformer, WeightType, demo,
+    model::CachedModel,
     open_device,
+    score::{Summary, Windows, score},
 };
 use serde_json::Value;
 use std::{error::Error, path::Path, sync::Arc};
@@ -30,13 +30,6 @@ fn texts(file: Option<&String>) -> Result<Vec<String>, Box<dyn Error>> {
     lines.lines().filter(|line| !line.trim().is_empty()).map(text).collect()
 }
 
-/// The negative log-probability of every token after the first, added up, and how many they are.
-fn score(model: &Arc<Transformer>, tokens: &[TokenId]) -> Result<(f64, usize), ModelError> {
-    let logits = CachedModel::new(model.clone()).logits(tokens, tokens.len())?;
-    let loss = |(row, &next): (&[f32], &TokenId)| log_sum_exp(row) - f64::from(row[next as usize]);
-    Ok((logits.iter().zip(&tokens[1..]).map(loss).sum(), tokens.len() - 1))
-}
-
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let texts = texts(arguments.first())?;
@@ -48,16 +41,15 @@ fn main() -> Result<(), Box<dyn Error>> {
             None => demo::expert(&device, weights)?,
         };
         let tokenizer: Arc<Tokenizer> = model.tokenizer().ok_or("the model has no tokenizer.json")?.clone();
-        let (mut loss, mut count) = (0.0, 0);
+        let context = model.config().context_len;
+        let windows = Windows::new(context, context / 2)?;
+        let mut total = Summary::default();
         for text in &texts {
-            let mut tokens = tokenizer.encode(text)?;
-            tokens.truncate(model.config().context_len);
-            if tokens.len() > 1 {
-                let (more, tokens) = score(&model, &tokens)?;
-                (loss, count) = (loss + more, count + tokens);
-            }
+            let tokens = tokenizer.encode(text)?;
+            let scores = score(&mut CachedModel::new(model.clone()), &tokens, windows)?;
+            total.merge(&Summary::new(&scores, text.len()));
         }
-        let perplexity = (loss / f64::from(u32::try_from(count)?)).exp();
+        let (perplexity, count) = (total.perplexity().ok_or("no tokens to score")?, total.tokens);
         let ratio = perplexity / *exact.get_or_insert(perplexity);
         println!(
             "{:4} perplexity {perplexity:.4} on {count} tokens, {ratio:.4} times that of f32",

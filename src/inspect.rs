@@ -39,6 +39,6 @@ pub use record::{
     Belief, Candidate, Facts, Generation, Histogram, Inspection, Laws, LensCell, Mean, Origin, Pair,
     Position, Round, Summary,
 };
-pub use reliability::{Bin, Outcome, Reliability};
+pub use reliability::{Bin, Reliability};
 pub use text::{Names, pieces};
 pub use trace::Trace;

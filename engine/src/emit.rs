@@ -71,7 +71,10 @@ impl Emitter {
         }
         if ends.complete
             && emitted.tokens.len() == round.len()
-            && emitted.finish.as_ref().is_none_or(|finish| *finish == self.limit)
+            && emitted
+                .finish
+                .as_ref()
+                .is_none_or(|finish| *finish == self.limit || matches!(finish, Finish::Unsure { .. }))
         {
             emitted.finish = Some(Finish::Grammar);
         }

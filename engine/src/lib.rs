@@ -28,6 +28,7 @@
 //! # Ok::<(), drafthorse_engine::Error>(())
 //! ```
 
+mod beam;
 mod builder;
 mod compatible;
 mod constrained;
@@ -45,6 +46,7 @@ mod step;
 mod stop;
 mod watch;
 
+pub use beam::{BeamSearch, BeamText, BeamTexts, EarlyStopping};
 pub use builder::EngineBuilder;
 pub use compatible::check_pair;
 pub use engine::Engine;

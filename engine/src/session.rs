@@ -48,6 +48,17 @@ enum State {
     Ended,
 }
 
+impl State {
+    /// Of a round with which the text broke off or was finished, or neither.
+    fn after(error: Option<Error>, finished: bool) -> Self {
+        match error {
+            Some(error) => Self::Failed(error),
+            None if finished => Self::Ended,
+            None => Self::Running,
+        }
+    }
+}
+
 impl std::fmt::Debug for Session<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Session {{ {} tokens after a prompt of {} }}", self.generated().len(), self.prompt)
@@ -182,12 +193,10 @@ impl<'a> Session<'a> {
         let deferrals = reading.deferrals(&round, &*self.rule, &verdict);
         let mut tokens = tokens(proposal, verdict, &deferrals);
         let complete = self.keep_allowed(&mut tokens)?;
-        let certainties = self.watch.certainties(&reading, verdict.accepted + 1);
+        let certainties = self.watch.certainties(&reading, tokens.len());
         let ends = Ends { complete, unsure: self.watch.give_up(&certainties) };
         let mut emitted = self.emitter.emit(&tokens, ends);
-        for (token, &certainty) in emitted.tokens.iter_mut().zip(&certainties) {
-            token.certainty = self.watch.note(certainty);
-        }
+        self.watch.note(&mut emitted.tokens, &certainties);
         if let Some(options) = self.log_probs {
             for (index, token) in emitted.tokens.iter_mut().enumerate() {
                 token.log_probs = reading.log_probs(index, token.id, options);
@@ -215,11 +224,7 @@ impl<'a> Session<'a> {
         self.memory = memory;
         self.sequence.extend(step.tokens.iter().map(|token| token.id));
         self.stats.add(&step);
-        self.state = match (emitted.error, step.finish.is_some()) {
-            (Some(error), _) => State::Failed(error),
-            (None, true) => State::Ended,
-            (None, false) => State::Running,
-        };
+        self.state = State::after(emitted.error, step.finish.is_some());
         Ok(step)
     }
 
@@ -285,7 +290,7 @@ pub(crate) fn sampling(options: &SessionOptions) -> SamplingOptions {
     sampling
 }
 
-fn check_prompt(prompt: &[TokenId], engine: &Engine) -> Result<(), Error> {
+pub(crate) fn check_prompt(prompt: &[TokenId], engine: &Engine) -> Result<(), Error> {
     check_tokens("prompt", prompt, engine)
 }
 
@@ -310,7 +315,7 @@ fn check_tokens(what: &str, prompt: &[TokenId], engine: &Engine) -> Result<(), E
     }
 }
 
-fn check_ending(options: &SessionOptions, engine: &Engine) -> Result<(), Error> {
+pub(crate) fn check_ending(options: &SessionOptions, engine: &Engine) -> Result<(), Error> {
     let fail = |message: &str| Err(Error::new(ErrorKind::Option, message));
     if options.max_tokens == 0 {
         return fail("max tokens is 0; at least 1 is needed");

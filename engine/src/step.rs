@@ -79,7 +79,7 @@ pub struct Step {
     /// What the rule did to the text, where it is not lossless and that was to be measured. The time this takes is
     /// in none of the others.
     pub price: Option<Price>,
-    /// The drafter's confidence (its raw probability) in each proposed token that was looked at, and whether it stood;
+    /// The drafter's confidence (its raw probability) in each token it proposed that was looked at, and whether it stood;
     /// where that is recorded.
     pub judged: Vec<Judged>,
     /// Why the text ended, if it did.

@@ -1,6 +1,6 @@
 //! How sure the expert is along the text, and what follows from it.
 
-use crate::{Error, ErrorKind, SessionOptions, draft::Draft};
+use crate::{Error, ErrorKind, SessionOptions, StepToken, draft::Draft};
 use drafthorse_logits::{
     Proposal, Verdict,
     calibration::{Calibrator, Judged},
@@ -108,12 +108,14 @@ impl Watch {
             .collect()
     }
 
-    /// Takes note of a token of the text; whether the token shall say how sure the expert was.
-    pub(crate) fn note(&mut self, certainty: Certainty) -> Option<Certainty> {
-        if let Some(drift) = &mut self.drift {
-            drift.observe(certainty);
+    /// Takes note of tokens of the text, which then say how sure the expert was if they shall.
+    pub(crate) fn note(&mut self, tokens: &mut [StepToken], certainties: &[Certainty]) {
+        for (token, &certainty) in tokens.iter_mut().zip(certainties) {
+            if let Some(drift) = &mut self.drift {
+                drift.observe(certainty);
+            }
+            token.certainty = self.record.then_some(certainty);
         }
-        self.record.then_some(certainty)
     }
 
     pub(crate) fn drift(&self) -> Option<&Drift> {

@@ -81,6 +81,12 @@ fn sampler(criterion: &mut Criterion) {
             lanes
         });
     });
+    for (name, temperature) in [("nucleus of a law", 0.8), ("nucleus of a flat law", 3.0)] {
+        let sampler = Sampler::new(&SamplingOptions { temperature, ..Default::default() }).expect("in range");
+        let scores = sampler.scores(&Context::new(&[], 0), &rows[0]).expect("finite logits");
+        let probs = scores.probs().clone();
+        group.bench_function(name, |bencher| bencher.iter(|| black_box(&probs).nucleus(0.9)));
+    }
     for (name, options) in chains() {
         let sampler = Sampler::new(&options).expect("options in range");
         let memory = sampler.memory();

@@ -1,6 +1,6 @@
 //! The tokens that are left of a row, and how fewer are left.
 
-use crate::{Context, Memory, TokenId, buffer::Buffer, math::Normalizer, simd};
+use crate::{Context, Memory, TokenId, buffer::Buffer, math::Normalizer, scan, simd};
 
 /// Where a row stands: all that a truncation may know besides the row.
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +73,7 @@ pub(crate) trait Truncation: Send + Sync {
             return;
         }
         if let Some(Keep { low, high }) = self.keep(place, &View { logits: row, temperature: None }) {
-            simd::exclude(row, low, high);
+            scan::exclude(row, low, high);
         }
     }
 }
@@ -100,7 +100,7 @@ impl Few {
         let mut kept = Buffer::fill(0, |_| {});
         let tokens = Buffer::fill(0, |tokens| {
             kept = Buffer::fill(0, |kept| {
-                simd::each_chunk_within(logits, low, high, |start, chunk| {
+                scan::each_chunk_within(logits, low, high, |start, chunk| {
                     for (index, &logit) in (start..).zip(chunk) {
                         if logit >= low && logit <= high {
                             tokens.push(token(index));

@@ -47,6 +47,7 @@ pub mod processors;
 mod question;
 mod round;
 mod sampler;
+mod scan;
 mod scores;
 mod select;
 mod simd;

@@ -1,4 +1,4 @@
-use crate::{LogitsError, Probs, TokenId, buffer::Buffer, candidates::Few, simd};
+use crate::{LogitsError, Probs, TokenId, buffer::Buffer, candidates::Few, scan, simd};
 
 /// Index of the largest value; the lowest index among equals. NaN never wins.
 ///
@@ -7,13 +7,7 @@ use crate::{LogitsError, Probs, TokenId, buffer::Buffer, candidates::Few, simd};
 /// If `row` is empty.
 pub fn argmax(row: &[f32]) -> TokenId {
     assert!(!row.is_empty(), "argmax of an empty row");
-    let mut best = 0;
-    for (index, &value) in row.iter().enumerate() {
-        if value > row[best] || row[best].is_nan() {
-            best = index;
-        }
-    }
-    best as TokenId
+    scan::position(row, simd::max(row)).unwrap_or(0) as TokenId
 }
 
 /// `ln(sum(exp(row)))` in nats, without overflow; `-inf` for an empty or fully excluded row.
@@ -85,6 +79,11 @@ impl Normalizer {
     /// The logarithm of the probability of a token with this logit.
     pub(crate) fn log_prob(&self, logit: f32) -> f64 {
         self.exponent(logit) + self.log_scale
+    }
+
+    /// Buckets of logits by what they are raised to, the largest first; `from` is where the first one begins.
+    pub(crate) fn buckets(&self, logits: &[f32], from: f64, out: &mut Vec<u32>) {
+        simd::write_buckets(logits, |logit| (self.exponent(logit) + from).abs(), out);
     }
 
     /// The largest logit.

@@ -185,7 +185,7 @@ impl Probs {
     /// Source: Holtzman et al., "The Curious Case of Neural Text Degeneration", 2020.
     pub fn nucleus(&self, mass: f64) -> f64 {
         let Repr::Dense(probs) = &self.0 else { return 1.0 };
-        -select::edge_of_mass(&select::Largest(probs), mass)
+        select::nucleus(probs, mass)
     }
 
     /// The token at `u` of the cumulative distribution (inverse transform), `u` in `[0, 1)`.

@@ -1,7 +1,7 @@
 use crate::{
     Probs, TokenId,
     buffer::Buffer,
-    candidates::{Few, Place},
+    candidates::{Few, Place, View},
     math::{Normalizer, argmax},
     select::kth_largest,
     warp::{Step, Warped},
@@ -257,14 +257,12 @@ impl Scores {
             Warp::None | Warp::Given => Probs::softmax(&logits),
             Warp::Temperature(temperature) => Normalizer::at(&logits, *temperature).softmax(&logits),
             Warp::Steps(steps, place) => {
-                let Warped { few, temperature } = Warped::of(&logits, steps, place);
-                let normalizer = |logits: &[f32]| match temperature {
-                    None => Normalizer::of(logits),
-                    Some(temperature) => Normalizer::at(logits, temperature),
-                };
-                match few {
-                    Some(few) => normalizer(&few.logits).softmax_of(&few, logits.len()),
-                    None => normalizer(&logits).softmax(&logits),
+                let warped = Warped::of(&logits, steps, place);
+                let left = warped.logits(&logits);
+                let normalizer = View { logits: left, temperature: warped.temperature }.normalizer();
+                match &warped.few {
+                    Some(few) => normalizer.softmax_of(few, logits.len()),
+                    None => normalizer.softmax(left),
                 }
             }
         }

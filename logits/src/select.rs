@@ -1,6 +1,6 @@
 //! Choosing among many numbers without sorting them all.
 
-use crate::{buffer::Buffer, simd};
+use crate::{buffer::Buffer, scan};
 
 /// Numbers that are sorted rather than put into buckets first.
 const SORTED: usize = 1024;
@@ -20,9 +20,9 @@ pub(crate) fn kth_largest(row: &[f32], k: usize) -> f32 {
     // The largest so far wait until they are so many that the best k of them say what is too small.
     let room = (4 * k).max(256);
     let mut kth = f32::NEG_INFINITY;
-    let waiting = Buffer::fill(room + simd::CHUNK, |waiting| {
+    let waiting = Buffer::fill(room + scan::CHUNK, |waiting| {
         let mut floor = f32::NEG_INFINITY;
-        simd::each_chunk_above(row, &mut floor, |chunk, floor| {
+        scan::each_chunk_above(row, &mut floor, |chunk, floor| {
             waiting.extend(chunk.iter().copied().filter(|x| *x > *floor));
             if waiting.len() >= room {
                 *floor = *waiting.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a)).1;
@@ -45,8 +45,8 @@ pub(crate) trait Masses {
     fn key(&self, index: usize) -> f64;
     /// What is added up.
     fn mass(&self, index: usize) -> f64;
-    /// A number from 0 to [`BUCKETS`] that never falls where the key rises.
-    fn bucket(&self, index: usize) -> usize;
+    /// For each a number below [`BUCKETS`] that never falls where the key rises.
+    fn buckets(&self, out: &mut Vec<u32>);
 }
 
 /// One more than the highest number of a bucket.
@@ -62,15 +62,18 @@ pub(crate) fn edge_of_mass(things: &impl Masses, wanted: f64) -> f64 {
     if things.len() <= SORTED {
         return walk(things, 0..things.len(), 0.0, wanted).1;
     }
-    let mut masses = [0.0; BUCKETS];
-    for index in 0..things.len() {
-        masses[things.bucket(index)] += things.mass(index);
+    let buckets = Buffer::fill(things.len(), |buckets| things.buckets(buckets));
+    let mut masses = [[0.0; 2]; BUCKETS];
+    // In two sums, so that neighbours need not wait for each other.
+    for (index, bucket) in buckets.iter().enumerate() {
+        masses[*bucket as usize][index % 2] += things.mass(index);
     }
     let (mut reached, mut edge) = (0.0, f64::NEG_INFINITY);
-    for (bucket, mass) in masses.into_iter().enumerate() {
+    for ([even, odd], bucket) in masses.into_iter().zip(0..) {
+        let mass = even + odd;
         if reached + mass >= wanted {
             // A sum in another order may miss by a rounding error; the next bucket then goes on.
-            let inside = (0..things.len()).filter(|&index| things.bucket(index) == bucket);
+            let inside = (0..things.len()).filter(|&index| buckets[index] == bucket);
             (reached, edge) = walk(things, inside, reached, wanted);
             if reached >= wanted {
                 return edge;
@@ -99,6 +102,24 @@ fn walk(things: &impl Masses, which: impl Iterator<Item = usize>, before: f64, w
     (reached, edge)
 }
 
+/// The least probability among the most probable of a distribution whose masses together reach `wanted`.
+pub(crate) fn nucleus(probs: &[f64], wanted: f64) -> f64 {
+    // All below this together have half of what may be missing: none of them is in the nucleus.
+    let negligible = (1.0 - wanted) / (2 * probs.len()) as f64;
+    let largest = Buffer::fill(0, |kept| {
+        for chunk in probs.chunks(scan::CHUNK) {
+            let mut any = false;
+            for &p in chunk {
+                any |= p >= negligible;
+            }
+            if any {
+                kept.extend(chunk.iter().copied().filter(|p| *p >= negligible));
+            }
+        }
+    });
+    -edge_of_mass(&Largest(&largest), wanted)
+}
+
 /// Probabilities, the largest first.
 pub(crate) struct Largest<'a>(pub(crate) &'a [f64]);
 
@@ -115,10 +136,11 @@ impl Masses for Largest<'_> {
         self.0[index]
     }
 
-    fn bucket(&self, index: usize) -> usize {
+    fn buckets(&self, out: &mut Vec<u32>) {
         // Exponent and upper bits of the fraction: 32 buckets for each halving from 1 on.
-        const ONE: u64 = 1.0f64.to_bits() >> 47;
-        ONE.saturating_sub(self.0[index].to_bits() >> 47).min(BUCKETS as u64 - 1) as usize
+        const ONE: u32 = (1.0f64.to_bits() >> 47) as u32;
+        let bucket = |p: &f64| ONE.saturating_sub((p.to_bits() >> 47) as u32).min(BUCKETS as u32 - 1);
+        out.extend(self.0.iter().map(bucket));
     }
 }
 

@@ -62,7 +62,7 @@ unsafe fn fused_avx2<P: Pass>(pass: P) -> P::Out {
 
 /// Runs `pass`, an `#[inline(always)]` closure over slices without exponentials, with the widest vectors there are.
 #[inline]
-fn wide<R>(pass: impl FnOnce() -> R) -> R {
+pub(crate) fn wide<R>(pass: impl FnOnce() -> R) -> R {
     fused(Plain(pass))
 }
 
@@ -180,99 +180,6 @@ pub(crate) fn max(row: &[f32]) -> f32 {
     )
 }
 
-/// Numbers that are looked at together where few of them matter.
-pub(crate) const CHUNK: usize = 64;
-
-/// Calls `found` for each chunk of a row that holds a number above `floor`, which `found` may raise.
-#[inline]
-pub(crate) fn each_chunk_above(row: &[f32], floor: &mut f32, mut found: impl FnMut(&[f32], &mut f32)) {
-    let mut look = |chunk: &[f32]| {
-        let least = *floor;
-        let mut any = false;
-        for &x in chunk {
-            any |= x > least;
-        }
-        if any {
-            found(chunk, floor);
-        }
-    };
-    wide(
-        #[inline(always)]
-        || {
-            let (chunks, rest) = row.as_chunks::<CHUNK>();
-            for chunk in chunks {
-                look(chunk);
-            }
-            look(rest);
-        },
-    );
-}
-
-/// Calls `found` for each chunk of a row that holds a number from `low` to `high`, with where it starts.
-#[inline]
-pub(crate) fn each_chunk_within(row: &[f32], low: f32, high: f32, mut found: impl FnMut(usize, &[f32])) {
-    let mut look = |start: usize, chunk: &[f32]| {
-        let mut any = false;
-        for &x in chunk {
-            any |= (low..=high).contains(&x);
-        }
-        if any {
-            found(start, chunk);
-        }
-    };
-    wide(
-        #[inline(always)]
-        || {
-            let (chunks, rest) = row.as_chunks::<CHUNK>();
-            for (chunk, start) in chunks.iter().zip((0..).step_by(CHUNK)) {
-                look(start, chunk);
-            }
-            look(row.len() - rest.len(), rest);
-        },
-    );
-}
-
-/// Makes every number of a row that is not from `low` to `high` `-inf`.
-pub(crate) fn exclude(row: &mut [f32], low: f32, high: f32) {
-    wide(
-        #[inline(always)]
-        || {
-            for x in row {
-                *x = if *x >= low && *x <= high { *x } else { f32::NEG_INFINITY };
-            }
-        },
-    );
-}
-
-/// How many numbers of a row are above `-inf`, their mean and their variance.
-pub(crate) fn moments(row: &[f32]) -> (usize, f64, f64) {
-    let alive = |x: f32| x > f32::NEG_INFINITY;
-    let count = row.iter().filter(|x| alive(**x)).count();
-    let mean = sum_f32(row, |x| if alive(x) { f64::from(x) } else { 0.0 }) / count as f64;
-    let square = |x: f32| if alive(x) { (f64::from(x) - mean) * (f64::from(x) - mean) } else { 0.0 };
-    (count, mean, sum_f32(row, square) / count as f64)
-}
-
-#[inline]
-fn sum_f32(row: &[f32], term: impl Fn(f32) -> f64) -> f64 {
-    wide(
-        #[inline(always)]
-        || {
-            let mut lanes = [0.0; LANES];
-            let (chunks, rest) = row.as_chunks::<LANES>();
-            for chunk in chunks {
-                for i in 0..LANES {
-                    lanes[i] += term(chunk[i]);
-                }
-            }
-            for (i, &x) in rest.iter().enumerate() {
-                lanes[i] += term(x);
-            }
-            total(&lanes)
-        },
-    )
-}
-
 /// What is raised to: `x - max`, or `(x - max) / temperature` in the precision of rows.
 #[inline(always)]
 pub(crate) fn exponent(x: f32, max: f32, temperature: Option<f32>) -> f64 {
@@ -370,6 +277,23 @@ impl Pass for WriteExp<'_> {
     }
 }
 
+/// Buckets of a row by a number of each, which is not below 0: 32 for each unit, numbered from 0.
+#[inline]
+pub(crate) fn write_buckets(row: &[f32], number: impl Fn(f32) -> f64, out: &mut Vec<u32>) {
+    const LAST: f64 = (crate::select::BUCKETS - 1) as f64;
+    out.resize(row.len(), 0);
+    wide(
+        #[inline(always)]
+        || {
+            for (out, &x) in out.iter_mut().zip(row) {
+                let bucket = 32.0 * number(x);
+                // Neither NaN nor negative, and small.
+                *out = (if bucket < LAST { bucket } else { LAST }) as u32;
+            }
+        },
+    );
+}
+
 /// Multiplies a row.
 pub(crate) fn scale(row: &mut [f64], factor: f64) {
     wide(
@@ -391,7 +315,7 @@ pub(crate) fn shift_and_divide(row: &mut [f32], max: f32, divisor: f32) {
 }
 
 #[inline(always)]
-fn total(lanes: &[f64; LANES]) -> f64 {
+pub(crate) fn total(lanes: &[f64; LANES]) -> f64 {
     lanes.iter().sum()
 }
 

@@ -1,8 +1,10 @@
 //! From the law of a row to what is sampled.
 
 use crate::{
-    candidates::{Few, Place, Truncation, View},
+    buffer::Buffer,
+    candidates::{Few, Keep, Place, Truncation, View},
     processors::DynamicTemperature,
+    scan,
 };
 use std::sync::Arc;
 
@@ -29,8 +31,10 @@ impl Step {
 /// truncation is with the few tokens that are left.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Warped {
-    /// `None` where the row is whole.
+    /// The tokens that are left, where they are few.
     pub(crate) few: Option<Few>,
+    /// The row without what was excluded, where that is not most of it.
+    dense: Option<Buffer<f32>>,
     pub(crate) temperature: Option<f32>,
 }
 
@@ -45,10 +49,7 @@ impl Warped {
                 Step::Dynamic(dynamic) => warped.temperature = Some(dynamic.of(&view)),
                 Step::Keep(truncation) => {
                     if let Some(keep) = truncation.keep(place, &view) {
-                        warped.few = Some(match &warped.few {
-                            None => Few::of(row, keep),
-                            Some(few) => few.kept(keep),
-                        });
+                        warped.keep(row, keep);
                     }
                 }
             }
@@ -56,8 +57,20 @@ impl Warped {
         warped
     }
 
+    fn keep(&mut self, row: &[f32], keep: Keep) {
+        if let Some(few) = &self.few {
+            self.few = Some(few.kept(keep));
+        } else if scan::count_within(self.logits(row), keep.low, keep.high) <= row.len() / 8 {
+            self.few = Some(Few::of(self.logits(row), keep));
+        } else {
+            let dense = self.dense.get_or_insert_with(|| Buffer::copy(row));
+            scan::exclude(dense.as_mut_slice(), keep.low, keep.high);
+        }
+    }
+
     /// The logits that are left of `row`, of which it was made.
     pub(crate) fn logits<'a>(&'a self, row: &'a [f32]) -> &'a [f32] {
-        self.few.as_ref().map_or(row, |few| &few.logits)
+        let dense = self.dense.as_deref().unwrap_or(row);
+        self.few.as_ref().map_or(dense, |few| &few.logits)
     }
 }

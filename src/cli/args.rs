@@ -1,8 +1,11 @@
 //! What can be said on the command line.
 
+pub(crate) use super::sampling::SamplingArgs;
 use super::{
     bench::setting::Synthetic,
+    calibrate::CalibrateArgs,
     classify::ClassifyArgs,
+    confidence::ConfidenceArgs,
     failure::Failure,
     grammar::GrammarArgs,
     inspect::args::InspectArgs,
@@ -15,7 +18,7 @@ use super::{
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use drafthorse::{
-    DeviceChoice, SamplingOptions, TokenId, Transformer, WeightType,
+    DeviceChoice, Transformer, WeightType,
     logits::{LogProbsOf, LogProbsOptions},
     model::{CacheType, LoadOptions},
     verifier,
@@ -82,6 +85,8 @@ pub(crate) enum Command {
     /// arithmetic relative to the expert alone; quality is agreement with references where there are some, and
     /// the log-probability under the expert. A sweep that was stopped goes on where it was.
     Sweep(Box<SweepArgs>),
+    /// Fit calibrators to recorded confidences, and say how good they are
+    Calibrate(CalibrateArgs),
     /// Say whether an expert and a drafter fit together, and why not
     Check(CheckArgs),
     /// List the acceptance rules with their laws and dials
@@ -280,75 +285,6 @@ impl ModelArgs {
     }
 }
 
-/// How tokens are sampled; the order of the options is the order in which they work.
-#[derive(Args, Clone)]
-#[command(next_help_heading = "Sampling, in the order in which it works")]
-pub(crate) struct SamplingArgs {
-    /// Add BIAS to the logit of token ID; -inf bans it; may be repeated
-    #[arg(long, value_name = "ID=BIAS", value_parser = parse_bias, allow_hyphen_values = true)]
-    pub(crate) logit_bias: Vec<(TokenId, f32)>,
-    /// Divide positive logits of tokens of prompt and text by this, multiply negative ones; 1 is off
-    #[arg(
-        long,
-        value_name = "X",
-        default_value_t = 1.0,
-        visible_alias = "repeat-penalty",
-        allow_negative_numbers = true
-    )]
-    pub(crate) repetition_penalty: f32,
-    /// Subtract this from the logits of generated tokens; 0 is off
-    #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
-    pub(crate) presence_penalty: f32,
-    /// Subtract this for every time a token was generated; 0 is off
-    #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
-    pub(crate) frequency_penalty: f32,
-    /// 0 takes the most probable token; 1 samples from the model as it is
-    #[arg(
-        short = 't',
-        long,
-        visible_alias = "temp",
-        value_name = "T",
-        default_value_t = 0.0,
-        allow_negative_numbers = true
-    )]
-    pub(crate) temperature: f32,
-    /// Keep this many most probable tokens; 0 is off
-    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
-    pub(crate) top_k: usize,
-    /// Keep the most probable tokens up to this mass; 1 is off
-    #[arg(long, value_name = "P", default_value_t = 1.0, allow_negative_numbers = true)]
-    pub(crate) top_p: f64,
-    /// Keep tokens at least this share as probable as the most probable; 0 is off
-    #[arg(long, value_name = "P", default_value_t = 0.0, allow_negative_numbers = true)]
-    pub(crate) min_p: f64,
-    /// The same seed gives the same text
-    #[arg(short = 's', long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
-    pub(crate) seed: u64,
-}
-
-impl SamplingArgs {
-    pub(crate) fn options(&self) -> SamplingOptions {
-        SamplingOptions {
-            logit_bias: self.logit_bias.clone(),
-            repetition_penalty: self.repetition_penalty,
-            presence_penalty: self.presence_penalty,
-            frequency_penalty: self.frequency_penalty,
-            temperature: self.temperature,
-            top_k: self.top_k,
-            top_p: self.top_p,
-            min_p: self.min_p,
-            ..SamplingOptions::default()
-        }
-    }
-}
-
-fn parse_bias(text: &str) -> Result<(TokenId, f32), String> {
-    let (token, bias) = text.split_once('=').ok_or("write TOKEN=BIAS, for example 42=-1.5 or 42=-inf")?;
-    let token = token.parse().map_err(|_| format!("`{token}` is not a token id"))?;
-    let bias = bias.parse().map_err(|_| format!("`{bias}` is not a number"))?;
-    Ok((token, bias))
-}
-
 pub(crate) fn parse_rule(text: &str) -> Result<String, String> {
     verifier::rule(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
@@ -377,6 +313,8 @@ pub(crate) struct GenerateArgs {
     pub(crate) law: LawArgs,
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
+    #[command(flatten)]
+    pub(crate) confidence: ConfidenceArgs,
     /// The most tokens to generate
     #[arg(
         short = 'n',

@@ -176,7 +176,7 @@ impl Bench<'_> {
             setting.k,
         )?;
         let options = SessionOptions {
-            sampling: args.sampling.options(),
+            sampling: args.sampling.options(self.expert.tokenizer(), args.max_tokens)?,
             seed: args.sampling.seed,
             max_tokens: args.max_tokens,
             ..Default::default()

@@ -3,6 +3,7 @@
 use super::{
     Outcome,
     args::GenerateArgs,
+    confidence::Record,
     failure::Failure,
     interrupt::{INTERRUPTED, Interrupt},
     json::{self, StatsJson},
@@ -11,11 +12,12 @@ use super::{
 };
 use anstyle::{AnsiColor, Style};
 use drafthorse::{
-    AcceptanceRule, Engine, Finish, Kind, SessionOptions, Stats, Step, TokenId,
+    AcceptanceRule, Engine, Finish, Kind, SamplingOptions, SessionOptions, Stats, Step, TokenId,
     engine::{Provenance, StepToken},
+    logits::drift::DriftWarning,
 };
 use serde_json::json;
-use std::{io::Write, process::ExitCode};
+use std::{io::Write, process::ExitCode, sync::Arc};
 
 const NOTHING_TO_COMPARE: &str = "nothing is drafted: there is nothing to compare";
 
@@ -27,7 +29,8 @@ pub(crate) fn run(args: &GenerateArgs) -> Outcome {
     let (prompt, prompt_text) = args.input.read(&parts.expert, &args.parts.expert)?;
     // From here on: before there is text, Ctrl-C has nothing to save.
     let interrupt = Interrupt::listen();
-    let options = options(args, &prompt, &parts)?;
+    let rule = args.confidence.rule(parts::acceptance_rule(&args.parts)?)?;
+    let options = options(args, &prompt, &parts, &rule)?;
     let k = args.draft_length(&parts.drafter);
     let law = args.law.open(&args.parts.models)?;
     let expert = Expert { model: &parts.expert, law: &law };
@@ -47,19 +50,23 @@ pub(crate) fn run(args: &GenerateArgs) -> Outcome {
         if args.compare && k == 0 {
             output::note(NOTHING_TO_COMPARE);
         }
-        print_json(args, &prompt, &result, compared.as_ref(), &parts, engine.rule())?;
+        print_json(args, &prompt, &result, compared.as_ref(), &parts, &*rule)?;
     } else if !args.quiet && (failed.is_none() || result.stats.rounds > 0) {
         let name = parts.drafter.name();
-        let line = output::statistics(&result.stats, name, engine.rule(), result.finish.as_ref());
+        let line = output::statistics(&result.stats, name, &*rule, result.finish.as_ref());
         let law = args.law.describe().map(|law| format!(" | {law}")).unwrap_or_default();
         output::note(&(line + &law));
         match compared {
             Some(compared) => {
-                output::note(&compared.sentence(k, args.sampling.temperature == 0.0, engine.rule()));
+                output::note(&compared.sentence(k, args.sampling.temperature == 0.0, &*rule));
             }
             None if args.compare && k == 0 => output::note(NOTHING_TO_COMPARE),
             None => {}
         }
+    }
+    args.confidence.save(&result.record)?;
+    if let Some(warning) = &result.drift {
+        output::note(&format!("warning: {warning}"));
     }
     match failed {
         Some(failure) => Err(failure),
@@ -75,6 +82,8 @@ struct Generation {
     text: String,
     finish: Option<Finish>,
     stats: Stats,
+    record: Record,
+    drift: Option<DriftWarning>,
 }
 
 fn generate(
@@ -103,9 +112,11 @@ fn generate(
             print_step(args, &step, &mut out)?;
         }
         result.text += &step.text;
+        result.record.add(&step);
         result.tokens.extend(step.tokens);
         result.finish = step.finish;
     }
+    result.drift = session.drift();
     end_line(args, &mut out)
 }
 
@@ -147,18 +158,30 @@ fn paint(
     Ok(write!(out, "{style}{text}{style:#}")?)
 }
 
-fn options(args: &GenerateArgs, prompt: &[TokenId], parts: &Parts) -> Result<SessionOptions, Failure> {
-    Ok(SessionOptions {
-        sampling: args.sampling.options(),
+fn sampling(args: &GenerateArgs, parts: &Parts) -> Result<SamplingOptions, Failure> {
+    args.sampling.options(parts.expert.tokenizer(), args.max_tokens)
+}
+
+fn options(
+    args: &GenerateArgs,
+    prompt: &[TokenId],
+    parts: &Parts,
+    rule: &Arc<dyn AcceptanceRule>,
+) -> Result<SessionOptions, Failure> {
+    let mut options = SessionOptions {
+        sampling: sampling(args, parts)?,
         seed: args.sampling.seed,
         max_tokens: args.max_tokens,
         stop_tokens: parts::stop_tokens(&parts.expert, args.ignore_eos),
         stop_strings: args.stop.clone(),
         log_probs: args.log_probs(),
         guide: args.law.guide(prompt, &parts.expert)?,
+        rule: Some(rule.clone()),
         constraint: args.grammar.open(&parts.expert, &args.parts.expert)?,
         ..Default::default()
-    })
+    };
+    args.confidence.apply(&mut options)?;
+    Ok(options)
 }
 
 /// Drafting and plain decoding side by side.
@@ -236,6 +259,7 @@ fn print_json(
         "finish": json::finish(result.finish.as_ref()),
         "expert": args.parts.expert,
         "drafter": parts.drafter.name(),
+        "drift": result.drift.as_ref().map(ToString::to_string),
         "law": args.law.json(),
         "rule": json::rule(rule),
         "draft_length": args.draft_length(&parts.drafter),
@@ -246,7 +270,7 @@ fn print_json(
         "cache_type": args.parts.models.load_options(false).cache.name(),
         "threads": drafthorse::model::threads(),
         "seed": args.sampling.seed,
-        "sampling": json::sampling(&args.sampling.options()),
+        "sampling": json::sampling(&sampling(args, parts)?),
         "stats": StatsJson::from(&result.stats),
     });
     if let Some(compared) = compared {

@@ -27,6 +27,7 @@ pub(crate) fn run(args: &InspectArgs) -> Outcome {
     let parts = Parts::open(&args.parts, args.drafting.drafter.as_deref())?;
     let (prompt, _) = args.input.read(&parts.expert, &args.parts.expert)?;
     let rule = parts::acceptance_rule(&args.parts)?;
+    check_length(&prompt, &parts)?;
     let mut trace = Trace::default();
     // What was generated before an error is shown, and then the error.
     let failed = match generate(args, &parts, &prompt, &mut trace) {
@@ -35,10 +36,7 @@ pub(crate) fn run(args: &InspectArgs) -> Outcome {
     };
     let tokens = [&prompt[..], trace.tokens()].concat();
     let positions = positions(args, &parts, &*rule, &tokens, prompt.len(), &trace)?;
-    let reliability = match calibration {
-        Some(outcomes) => outcomes,
-        None => calibration::of_prompt(&positions),
-    };
+    let reliability = calibration.or_else(|| calibration::of_prompt(&positions));
     let inspection = Inspection {
         facts: report::facts(args, &parts, &*rule),
         tokens: tokens.len(),
@@ -52,6 +50,16 @@ pub(crate) fn run(args: &InspectArgs) -> Outcome {
     };
     write(args, &inspection)?;
     failed.map_or(Ok(ExitCode::SUCCESS), Err)
+}
+
+fn check_length(prompt: &[TokenId], parts: &Parts) -> Result<(), Failure> {
+    let (length, context) = (prompt.len(), parts.expert.config().context_len);
+    if length <= context {
+        return Ok(());
+    }
+    Err(Failure::new(format!(
+        "a prompt of {length} tokens is longer than the expert's context of {context}; shorten it"
+    )))
 }
 
 fn generate(args: &InspectArgs, parts: &Parts, prompt: &[TokenId], trace: &mut Trace) -> Result<(), Failure> {

@@ -4,6 +4,7 @@ use super::args::ModelArgs;
 use drafthorse::{
     AcceptanceRule, Finish, Provenance, SamplingOptions, Stats, StepToken,
     cost::{CostMeter, RowCost},
+    logits::processors::MirostatVersion,
     model::threads,
 };
 use serde::Serialize;
@@ -179,15 +180,42 @@ pub(crate) fn sampling(options: &SamplingOptions) -> Value {
         // JSON has no infinity.
         json!({ "token": token, "bias": if bias.is_finite() { json!(bias) } else { json!(bias.to_string()) } })
     });
+    let mirostat = options.mirostat.map(|mirostat| {
+        let version = if mirostat.version == MirostatVersion::V1 { 1 } else { 2 };
+        json!({ "version": version, "tau": mirostat.tau, "eta": mirostat.eta })
+    });
     json!({
         "logit_bias": bias.collect::<Vec<_>>(),
         "repetition_penalty": options.repetition_penalty,
         "presence_penalty": options.presence_penalty,
         "frequency_penalty": options.frequency_penalty,
+        "penalty_last_n": options.penalty_last_n,
+        "dry": {
+            "multiplier": options.dry.multiplier,
+            "base": options.dry.base,
+            "allowed_length": options.dry.allowed_length,
+            "last_n": options.dry.last_n,
+            "breakers": options.dry.breakers,
+        },
+        "no_repeat_ngram": options.no_repeat_ngram,
+        "bad_words": options.bad_words,
+        "min_tokens": options.min_tokens,
+        "forced_first": options.forced_first,
+        "forced_last": options.forced_last.map(|(length, token)| json!({ "length": length, "token": token })),
         "temperature": options.temperature,
+        "dynatemp_range": options.dynatemp_range,
+        "dynatemp_exponent": options.dynatemp_exponent,
         "top_k": options.top_k,
         "top_p": options.top_p,
         "min_p": options.min_p,
+        "typical_p": options.typical_p,
+        "epsilon": options.epsilon,
+        "eta": options.eta,
+        "top_n_sigma": options.top_n_sigma,
+        "xtc_probability": options.xtc_probability,
+        "xtc_threshold": options.xtc_threshold,
+        "mirostat": mirostat,
+        "order": options.order.to_string(),
     })
 }
 
@@ -227,6 +255,8 @@ pub(crate) fn finish(finish: Option<&Finish>) -> Value {
         Some(Finish::Grammar) => json!({ "reason": "grammar" }),
         Some(Finish::MaxTokens) => json!({ "reason": "max_tokens" }),
         Some(Finish::ContextEnd) => json!({ "reason": "context_end" }),
+        Some(Finish::Grammar) => json!({ "reason": "grammar" }),
+        Some(Finish::Unsure { confidence }) => json!({ "reason": "unsure", "confidence": confidence }),
         Some(_) => json!({ "reason": "other" }),
     }
 }

@@ -2,9 +2,11 @@
 
 mod args;
 mod bench;
+mod calibrate;
 mod check;
 mod classify;
 mod completions;
+mod confidence;
 mod devices;
 mod failure;
 mod generate;
@@ -19,6 +21,7 @@ mod prompt;
 mod prompts;
 mod prove;
 mod rules;
+mod sampling;
 mod score;
 mod sweep;
 
@@ -38,6 +41,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Bench(args) => bench::run(args),
         Command::Prove(args) => prove::run(args),
         Command::Sweep(args) => sweep::run(args),
+        Command::Calibrate(args) => calibrate::run(args),
         Command::Check(args) => check::run(args),
         Command::Rules(args) => rules::run(args),
         Command::Devices => devices::run(),

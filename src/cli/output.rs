@@ -22,11 +22,15 @@ pub(crate) fn statistics(
     finish: Option<&Finish>,
 ) -> String {
     let ending = match finish {
-        None => " (interrupted)",
-        Some(Finish::ContextEnd) => " (the context is full)",
-        Some(_) => "",
+        None => " (interrupted)".to_owned(),
+        Some(Finish::ContextEnd) => " (the context is full)".into(),
+        Some(Finish::Grammar) => " (complete by its grammar)".into(),
+        Some(Finish::Unsure { confidence }) => {
+            format!(" (given up: the expert is unsure, confidence {confidence:.3})")
+        }
+        Some(_) => String::new(),
     };
-    let mut parts = vec![count(stats.emitted as usize, "token") + ending];
+    let mut parts = vec![count(stats.emitted as usize, "token") + &ending];
     if let Some(rate) = stats.acceptance_rate() {
         let forced = match stats.forced {
             0 => String::new(),

@@ -141,9 +141,16 @@ fn opened(args: &ScoreArgs, model: &Transformer, mut text: Text) -> Result<Text,
     Ok(text)
 }
 
-fn print(windows: Windows, scored: &[Scored]) -> Outcome {
+/// All texts together.
+fn total(scored: &[Scored]) -> Summary {
     let mut total = Summary::default();
-    scored.iter().for_each(|scored| total.merge(&scored.summary));
+    for scored in scored {
+        total.merge(&scored.summary);
+    }
+    total
+}
+
+fn print(windows: Windows, scored: &[Scored]) -> Outcome {
     let row = |name: &str, summary: &Summary| {
         [
             name.to_owned(),
@@ -155,7 +162,7 @@ fn print(windows: Windows, scored: &[Scored]) -> Outcome {
     };
     let mut rows: Vec<_> = scored.iter().map(|scored| row(&scored.text.name, &scored.summary)).collect();
     if scored.len() > 1 {
-        rows.push(row("all", &total));
+        rows.push(row("all", &total(scored)));
     }
     let header = ["text", "tokens scored", "perplexity", "mean log-probability (nats)", "bits per byte"];
     let mut out = std::io::stdout().lock();
@@ -174,10 +181,8 @@ fn print(windows: Windows, scored: &[Scored]) -> Outcome {
 }
 
 fn print_json(args: &ScoreArgs, model: &Transformer, windows: Windows, scored: &[Scored]) -> Outcome {
-    let mut total = Summary::default();
-    scored.iter().for_each(|scored| total.merge(&scored.summary));
     let object = json!({
-        "summary": summary(&total),
+        "summary": summary(&total(scored)),
         "texts": scored.iter().map(text).collect::<Vec<_>>(),
         "context": windows.context(),
         "stride": windows.stride(),

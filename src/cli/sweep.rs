@@ -45,7 +45,7 @@ pub(crate) fn run(args: &SweepArgs) -> Outcome {
     }
     let tasks = task::tasks(args, &parts.expert)?;
     let metrics = tasks.iter().map(|task| metrics(args, task)).collect::<Result<Vec<_>, _>>()?;
-    let mut measure = Measure::new(args, &parts);
+    let mut measure = Measure::new(args, &parts)?;
     let (points, skipped) = fitting(points, &measure)?;
     let settings = settings(args, &parts, &tasks)?;
     let mut store = Store::open(&args.out, &settings, args.restart)?;
@@ -105,6 +105,7 @@ fn settings(args: &SweepArgs, parts: &Parts, tasks: &[Task]) -> Result<Value, Fa
         .iter()
         .map(|task| json!({ "name": task.name, "prompts": task.items.len(), "digest": task.digest() }))
         .collect();
+    let sampling = args.sampling.options(parts.expert.tokenizer(), args.max_tokens)?;
     Ok(json!({
         "version": machine["version"],
         "expert": args.expert,
@@ -118,7 +119,7 @@ fn settings(args: &SweepArgs, parts: &Parts, tasks: &[Task]) -> Result<Value, Fa
         "cpu": machine["cpu"],
         "draft_length": args.draft_length,
         "max_tokens": args.max_tokens,
-        "sampling": format!("{:?}", args.sampling.options()),
+        "sampling": format!("{sampling:?}"),
         "seed": args.sampling.seed,
         "stop": args.stop,
         "ignore_eos": args.ignore_eos,

@@ -44,6 +44,8 @@ impl Trace {
         let finish = match &self.finish {
             Some(Finish::StopToken(token)) => format!("stop token {token}"),
             Some(Finish::StopString(text)) => format!("stop string `{text}`"),
+            Some(Finish::Grammar) => "complete under its constraint".into(),
+            Some(Finish::Unsure { confidence }) => format!("the expert was not sure ({confidence:.2})"),
             Some(Finish::MaxTokens) => "as many tokens as were asked for".into(),
             Some(Finish::ContextEnd) => "the context is full".into(),
             Some(_) => "another reason".into(),

@@ -1,7 +1,7 @@
-use super::{Context, LogitsProcessor};
+use super::{Context, LogitsProcessor, penalties::bounded};
 use crate::TokenId;
 
-/// Adds a number to the logits of given tokens; `-inf` bans a token.
+/// Adds a number to the logits of given tokens; `-inf` bans a token, and nothing else does.
 #[derive(Clone, Debug)]
 pub struct LogitBias(pub Vec<(TokenId, f32)>);
 
@@ -9,7 +9,7 @@ impl LogitsProcessor for LogitBias {
     fn process(&self, _context: &Context<'_>, row: &mut [f32]) {
         for &(token, bias) in &self.0 {
             if let Some(logit) = row.get_mut(token as usize) {
-                *logit += bias;
+                *logit = if bias.is_finite() { bounded(*logit, *logit + bias) } else { *logit + bias };
             }
         }
     }

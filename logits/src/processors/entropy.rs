@@ -2,7 +2,7 @@ use super::process_alone;
 use crate::{
     candidates::{Keep, Place, Truncation, View},
     math::Normalizer,
-    select::{BUCKETS, Masses, edge_of_mass, least},
+    select::{Masses, edge_of_mass, least},
 };
 
 /// Keeps the smallest set of tokens that are about as surprising as can be expected, and whose mass reaches
@@ -20,8 +20,9 @@ impl Truncation for Typical {
             return None;
         }
         let (normalizer, entropy) = view.with_entropy();
+        let shift = normalizer.log_prob(normalizer.max()) + entropy;
         let masses = normalizer.masses(view.logits);
-        let typical = Deviation { logits: view.logits, masses: &masses, normalizer, entropy };
+        let typical = Deviation { logits: view.logits, masses: &masses, normalizer, shift };
         let edge = edge_of_mass(&typical, self.0);
         let mut keep = Keep { low: f32::INFINITY, high: f32::NEG_INFINITY };
         for (index, &logit) in view.logits.iter().enumerate() {
@@ -39,7 +40,8 @@ struct Deviation<'a> {
     logits: &'a [f32],
     masses: &'a [f64],
     normalizer: Normalizer,
-    entropy: f64,
+    /// What makes an exponent the difference between surprise and entropy, but for its sign.
+    shift: f64,
 }
 
 impl Masses for Deviation<'_> {
@@ -48,15 +50,15 @@ impl Masses for Deviation<'_> {
     }
 
     fn key(&self, index: usize) -> f64 {
-        (self.normalizer.log_prob(self.logits[index]) + self.entropy).abs()
+        (self.normalizer.exponent(self.logits[index]) + self.shift).abs()
     }
 
     fn mass(&self, index: usize) -> f64 {
         self.masses[index]
     }
 
-    fn bucket(&self, index: usize) -> usize {
-        ((32.0 * self.key(index)) as usize).min(BUCKETS - 1)
+    fn buckets(&self, out: &mut Vec<u32>) {
+        self.normalizer.buckets(self.logits, self.shift, out);
     }
 }
 

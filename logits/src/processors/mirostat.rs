@@ -2,6 +2,7 @@ use super::{Memory, process_alone};
 use crate::{
     buffer::Buffer,
     candidates::{Keep, Place, Truncation, View},
+    scan,
     select::{kth_largest, least},
     simd,
 };
@@ -79,7 +80,7 @@ fn by_zipf(allowed: f64, view: &View<'_>) -> Option<Keep> {
     const FIRST: usize = 100;
     let edge = kth_largest(view.logits, FIRST);
     let mut first = Buffer::fill(FIRST, |first| {
-        simd::each_chunk_within(view.logits, edge.max(f32::MIN), f32::INFINITY, |_, chunk| {
+        scan::each_chunk_within(view.logits, edge.max(f32::MIN), f32::INFINITY, |_, chunk| {
             first.extend(chunk.iter().copied().filter(|logit| *logit >= edge && *logit > f32::NEG_INFINITY));
         });
     });

@@ -10,7 +10,9 @@ impl LogitsProcessor for Temperature {
     fn process(&self, _context: &Context<'_>, row: &mut [f32]) {
         // Shifted first: a tiny temperature must not turn a large logit into +inf.
         let max = simd::max(row);
-        simd::shift_and_divide(row, max, self.0);
+        if max > f32::NEG_INFINITY {
+            simd::shift_and_divide(row, max, self.0);
+        }
     }
 }
 

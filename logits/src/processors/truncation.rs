@@ -3,7 +3,8 @@ use crate::{
     buffer::Buffer,
     candidates::{Keep, Place, Truncation, View},
     math::Normalizer,
-    select::{BUCKETS, Masses, edge_of_mass, kth_largest, least},
+    scan,
+    select::{Masses, edge_of_mass, kth_largest, least},
     simd,
 };
 
@@ -40,7 +41,7 @@ impl Truncation for TopP {
         let negligible = (1.0 - self.0) / (2 * view.logits.len()) as f64;
         let low = least(normalizer.max(), |logit| normalizer.prob(logit) >= negligible);
         let logits = Buffer::fill(0, |kept| {
-            simd::each_chunk_within(view.logits, low, f32::INFINITY, |_, chunk| {
+            scan::each_chunk_within(view.logits, low, f32::INFINITY, |_, chunk| {
                 kept.extend(chunk.iter().copied().filter(|logit| *logit >= low));
             });
         });
@@ -70,9 +71,8 @@ impl Masses for Descending<'_> {
         self.masses[index]
     }
 
-    fn bucket(&self, index: usize) -> usize {
-        // 32 buckets for each factor of e.
-        ((-32.0 * self.normalizer.exponent(self.logits[index])) as usize).min(BUCKETS - 1)
+    fn buckets(&self, out: &mut Vec<u32>) {
+        self.normalizer.buckets(self.logits, 0.0, out);
     }
 }
 
@@ -104,7 +104,7 @@ impl Truncation for TopNSigma {
         if self.0 <= 0.0 {
             return None;
         }
-        let (_, _, variance) = simd::moments(view.logits);
+        let (_, _, variance) = scan::moments(view.logits);
         let max = view.max();
         let low = f64::from(max) - self.0 * variance.sqrt();
         Keep::at_least(least(max, |logit| f64::from(logit) >= low))

@@ -60,11 +60,11 @@ impl Counters {
 }
 
 impl<'a> Measure<'a> {
-    pub(super) fn new(args: &SweepArgs, parts: &'a Parts) -> Self {
+    pub(super) fn new(args: &SweepArgs, parts: &'a Parts) -> Result<Self, Failure> {
         let mut stop_tokens = parts.expert.generation_config().eos.clone();
         stop_tokens.retain(|&token| !args.ignore_eos && (token as usize) < parts.expert.config().vocab_size);
         let options = SessionOptions {
-            sampling: args.sampling.options(),
+            sampling: args.sampling.options(parts.expert.tokenizer(), args.max_tokens)?,
             seed: args.sampling.seed,
             max_tokens: args.max_tokens,
             stop_tokens,
@@ -72,7 +72,7 @@ impl<'a> Measure<'a> {
             ..Default::default()
         };
         let judge = CachedModel::new(parts.expert.clone());
-        Self { parts, draft_length: args.draft_length, seed: options.seed, options, judge }
+        Ok(Self { parts, draft_length: args.draft_length, seed: options.seed, options, judge })
     }
 
     /// Why a point cannot be measured with this drafter.

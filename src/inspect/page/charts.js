@@ -94,7 +94,7 @@ function frame(x, y, inner, width, top) {
   if (prompt) {
     parts.push(draw("rect", { class: "given", x: EDGE.left, y: EDGE.top, width: x(prompt - 1) + half - EDGE.left, height: inner.base - EDGE.top }));
   }
-  const vertical = steps(top, 3);
+  const vertical = steps(top, 4);
   for (const value of vertical.values) {
     parts.push(
       draw("line", { class: "grid", x1: EDGE.left, x2: width - EDGE.right, y1: y(value), y2: y(value) }),

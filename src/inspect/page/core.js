@@ -25,9 +25,10 @@ function fill(element, attributes, children) {
   return element;
 }
 
-/** A token as it can be seen: spaces and ends of lines have signs. */
+/** A token as it can be seen: spaces, ends of lines and control characters have signs. */
 function visible(name) {
-  return name.replace(/\r?\n/g, "\u23ce").replace(/\t/g, "\u21e5").replace(/ /g, "\u2423");
+  const signs = name.replace(/\r?\n/g, "\u23ce").replace(/\t/g, "\u21e5").replace(/ /g, "\u2423");
+  return signs.replace(/[\u0000-\u001f]/g, (control) => String.fromCharCode(0x2400 + control.charCodeAt(0)));
 }
 
 const known = (value) => value !== null && value !== undefined;
@@ -83,7 +84,8 @@ function ramp(scale) {
 }
 
 function scaleOf(scale, left, right, title) {
-  return make("div", { class: "scale" }, title ? `${title}:` : null, make("span", {}, left), ramp(scale), make("span", {}, right));
+  const ends = make("span", { class: "ends" }, make("span", {}, left), ramp(scale), make("span", {}, right));
+  return make("div", { class: "scale" }, `${title}:`, ends);
 }
 
 /** Looks at a token. What is pinned stays until it is let go. */

@@ -30,8 +30,20 @@ function showLens() {
   map.addEventListener("pointerover", (event) => tellCell(event, false));
   map.addEventListener("click", (event) => tellCell(event, true));
   watchers.push((index) => {
+    bringInSight(columns.find((other) => other.index === index));
     columns.forEach((other) => [other.head, ...other.cells].forEach((cell) => cell.classList.toggle("current", other.index === index)));
   });
+}
+
+/** Scrolls sideways to a column, and only if it is hidden. */
+function bringInSight(wanted) {
+  const box = at("lens");
+  if (!wanted || box.matches(":hover")) return;
+  const [left, width] = [wanted.head.offsetLeft, wanted.head.offsetWidth];
+  const labels = box.querySelector(".layer").offsetWidth;
+  if (left - labels < box.scrollLeft || left + width > box.scrollLeft + box.clientWidth) {
+    box.scrollLeft = left + width / 2 - box.clientWidth / 2;
+  }
 }
 
 function column(position, index) {

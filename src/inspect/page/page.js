@@ -6,7 +6,8 @@ function showHead() {
   const parts = [plural(data.prompt_tokens, "token") + " of prompt"];
   if (generated) parts.push(`${generated} generated`);
   const part = shown < data.tokens ? `, the last ${shown} of them` : "";
-  at("title").textContent = `What expert and drafter think of ${plural(data.tokens, "token")}${part}`;
+  const who = positions.some((p) => p.drafter) ? "expert and drafter think" : "the expert thinks";
+  at("title").textContent = `What ${who} of ${plural(data.tokens, "token")}${part}`;
   const facts = { ...data.facts, text: parts.join(", ") };
   facts.rule = `${facts.rule} (${facts.promise})`;
   const names = { expert: "Expert", drafter: "Drafter", rule: "Rule", sampling: "Sampling", machine: "Computed with", text: "Text" };
@@ -61,7 +62,7 @@ function showReliability() {
   const found = data.reliability;
   at("reliability-section").hidden = !found;
   if (!found) return;
-  const [size, edge] = [300, 34];
+  const [size, edge] = [300, 46];
   const x = (share) => edge + share * (size - edge - 8);
   const y = (share) => size - edge - share * (size - edge - 8);
   const most = Math.max(...found.bins.map((bin) => bin.count));
@@ -73,7 +74,7 @@ function showReliability() {
       draw("text", { x: x(share), y: y(0) + 14, "text-anchor": "middle" }, `${share}`),
     );
   }
-  for (const bin of found.bins.filter((one) => one.count)) {
+  for (const bin of found.bins) {
     const width = x(bin.high) - x(bin.low) - 2;
     const title = `${plural(bin.count, "prediction")}: mean confidence ${percent(bin.confidence)}, right ${percent(bin.accuracy)}`;
     parts.push(draw("rect", {
@@ -90,9 +91,9 @@ function showReliability() {
   const image = draw("svg", { class: "chart reliability", viewBox: `0 0 ${size} ${size}`, role: "img", "aria-label": "Reliability diagram" }, ...parts);
   image.style.maxWidth = "340px";
   at("reliability").append(
-    make("p", { class: "about" }, `${found.source}. Expected calibration error `, make("b", {}, decimal(found.ece, 3)), ` over ${plural(found.count, "prediction")} in ${found.bins.length} bins.`),
+    make("p", { class: "about" }, `${found.source}. Expected calibration error `, make("b", {}, decimal(found.ece, 3)), ` over ${plural(found.count, "prediction")}.`),
     image,
-    make("p", { class: "hint" }, "On the dashed line confidence is right; below it is too high. Darker bars hold more predictions, dots are their mean confidence."),
+    make("p", { class: "hint" }, "On the dashed line confidence is right; below it is too high. Bars of fuller colour hold more predictions, dots are their mean confidence."),
   );
 }
 

@@ -5,7 +5,7 @@ const MODES = {
     label: "probability",
     title: "probability of the token that came, under the expert at temperature 1",
     share: (p) => p.expert && Math.min(1, -(p.expert.log_prob ?? -Infinity) / Math.log(1000)),
-    legend: () => scaleOf("surprise", "100 %", "0.1 % and less", "Probability of the token under the expert, steps of a factor"),
+    legend: () => scaleOf("surprise", "100 %", "0.1 % and less", "Probability of the token under the expert (logarithmic)"),
   },
   entropy: {
     label: "entropy",
@@ -96,7 +96,11 @@ function showText() {
   box.addEventListener("focusin", (event) => indexOf(event) !== null && select(indexOf(event)));
   box.addEventListener("click", (event) => indexOf(event) !== null && select(indexOf(event), true));
   box.addEventListener("keydown", moveByKeys);
+  let begun = false;
   watchers.push((index) => {
+    // The page begins at the beginning, wherever there is most to see.
+    if (begun && !box.matches(":hover")) scrollTo(box, tokens[index]);
+    begun = true;
     tokens.forEach((token, number) => {
       token.classList.toggle("current", number === index);
       token.classList.toggle("pinned", number === state.pinned);
@@ -104,6 +108,14 @@ function showText() {
       token.tabIndex = number === index ? 0 : -1;
     });
   });
+}
+
+/** Scrolls the text, and not the page, to a token that is hidden. */
+function scrollTo(box, token) {
+  const top = token.offsetTop;
+  if (top < box.scrollTop || top + token.offsetHeight > box.scrollTop + box.clientHeight) {
+    box.scrollTop = top - box.clientHeight / 2;
+  }
 }
 
 function moveByKeys(event) {
