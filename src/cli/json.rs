@@ -255,7 +255,6 @@ pub(crate) fn finish(finish: Option<&Finish>) -> Value {
         Some(Finish::Grammar) => json!({ "reason": "grammar" }),
         Some(Finish::MaxTokens) => json!({ "reason": "max_tokens" }),
         Some(Finish::ContextEnd) => json!({ "reason": "context_end" }),
-        Some(Finish::Grammar) => json!({ "reason": "grammar" }),
         Some(Finish::Unsure { confidence }) => json!({ "reason": "unsure", "confidence": confidence }),
         Some(_) => json!({ "reason": "other" }),
     }
