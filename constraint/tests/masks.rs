@@ -220,3 +220,15 @@ fn properties_come_in_the_order_of_the_schema() {
     let forced = grammar.start(&[]).unwrap().forced(&[], 99, false).unwrap();
     assert_eq!(forced, [0, 2, 3, 2, 5, 7, 6, 2, 4, 2, 5, 7, 1]);
 }
+
+/// Two places that look alike to the lexer, and go on otherwise: what was said of one is not said of the other.
+#[test]
+fn a_way_back_forgets_what_was_ahead() {
+    let table = TokenTable::of_texts(&["a", "c", "b", "x", "y", "bx", "by"]).unwrap();
+    let grammar = Grammar::lark(&table, "start: \"a\" \"b\" \"x\" | \"c\" \"b\" \"y\"").unwrap();
+    let mut matcher = grammar.start(&[]).unwrap();
+    for _ in 0..3 {
+        assert_eq!(allowed(&mut *matcher, &[0]), Some(vec![2, 5]));
+        assert_eq!(allowed(&mut *matcher, &[1]), Some(vec![2, 6]));
+    }
+}
