@@ -12,7 +12,7 @@ use super::{
 };
 use args::InspectArgs;
 use drafthorse::{
-    AcceptanceRule, SessionOptions, TokenId,
+    AcceptanceRule, SamplingOptions, SessionOptions, TokenId,
     inspect::{
         Inspection, LayerSource, Look, Names, Position, Sides, Summary, Text, Trace, WithLayers, look, page,
         pieces,
@@ -38,7 +38,7 @@ pub(crate) fn run(args: &InspectArgs) -> Outcome {
     let positions = positions(args, &parts, &*rule, &tokens, prompt.len(), &trace)?;
     let reliability = calibration.or_else(|| calibration::of_prompt(&positions));
     let inspection = Inspection {
-        facts: report::facts(args, &parts, &*rule),
+        facts: report::facts(args, &parts, &*rule)?,
         tokens: tokens.len(),
         prompt_tokens: prompt.len(),
         layers: if args.no_layers { 0 } else { parts.expert.config().layers },
@@ -62,10 +62,14 @@ fn check_length(prompt: &[TokenId], parts: &Parts) -> Result<(), Failure> {
     )))
 }
 
+fn sampling(args: &InspectArgs, parts: &Parts) -> Result<SamplingOptions, Failure> {
+    args.sampling.options(parts.expert.tokenizer(), args.generate.unwrap_or(0))
+}
+
 fn generate(args: &InspectArgs, parts: &Parts, prompt: &[TokenId], trace: &mut Trace) -> Result<(), Failure> {
     let Some(max_tokens) = args.generate else { return Ok(()) };
     let options = SessionOptions {
-        sampling: args.sampling.options(),
+        sampling: sampling(args, parts)?,
         seed: args.sampling.seed,
         max_tokens,
         stop_tokens: parts::stop_tokens(&parts.expert, args.ignore_eos),
@@ -89,7 +93,7 @@ fn positions(
     prompt: usize,
     trace: &Trace,
 ) -> Result<Vec<Position>, Failure> {
-    let sampler = Sampler::new(&args.sampling.options()).map_err(ModelError::from)?;
+    let sampler = Sampler::new(&sampling(args, parts)?).map_err(ModelError::from)?.seeded(args.sampling.seed);
     let tokenizer = parts.expert.tokenizer();
     let pieces = tokenizer.map(|tokenizer| pieces(tokenizer, tokens)).transpose()?.unwrap_or_default();
     let names = Names::new(tokenizer.cloned());

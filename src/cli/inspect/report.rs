@@ -15,7 +15,7 @@ use drafthorse::{
 use std::io::Write;
 
 /// Who says what is seen.
-pub(super) fn facts(args: &InspectArgs, parts: &Parts, rule: &dyn AcceptanceRule) -> Facts {
+pub(super) fn facts(args: &InspectArgs, parts: &Parts, rule: &dyn AcceptanceRule) -> Result<Facts, Failure> {
     let drafter = match &parts.drafter {
         DrafterPart::Model { name, model } => named(name, model),
         other => other.name().to_owned(),
@@ -23,19 +23,19 @@ pub(super) fn facts(args: &InspectArgs, parts: &Parts, rule: &dyn AcceptanceRule
     let length = args.drafting.length(&parts.drafter);
     let drafted = if args.generate.is_some() { format!(", k = {length}") } else { String::new() };
     let options = args.parts.models.load_options(false);
-    Facts {
+    Ok(Facts {
         expert: named(&args.parts.expert, &parts.expert),
         drafter: drafter + &drafted,
         rule: describe(rule),
         promise: rule.kind().label().to_owned(),
-        sampling: sampling(args),
+        sampling: sampling(args, parts)?,
         machine: format!(
             "drafthorse {}, {}, weights {}",
             env!("CARGO_PKG_VERSION"),
             parts.expert.device(),
             options.weights.name()
         ),
-    }
+    })
 }
 
 fn named(name: &str, model: &Transformer) -> String {
@@ -45,9 +45,9 @@ fn named(name: &str, model: &Transformer) -> String {
 }
 
 /// The temperature, and the options that are not off.
-fn sampling(args: &InspectArgs) -> String {
+fn sampling(args: &InspectArgs, parts: &Parts) -> Result<String, Failure> {
     let (given, usual) =
-        (json::sampling(&args.sampling.options()), json::sampling(&SamplingOptions::default()));
+        (json::sampling(&super::sampling(args, parts)?), json::sampling(&SamplingOptions::default()));
     let temperature = format!("temperature {}", args.sampling.temperature);
     let mut parts =
         vec![if args.sampling.temperature == 0.0 { "greedy (temperature 0)".into() } else { temperature }];
@@ -59,7 +59,7 @@ fn sampling(args: &InspectArgs) -> String {
     if args.generate.is_some() {
         parts.push(format!("seed {}", args.sampling.seed));
     }
-    parts.join(", ")
+    Ok(parts.join(", "))
 }
 
 /// What is worth knowing before one trusts the numbers.
