@@ -21,11 +21,13 @@ pub enum GrammarError {
         keywords: String,
     },
     /// No token of the vocabulary can begin a text of the grammar.
-    #[error("the {what} cannot be written in this vocabulary: {source}")]
+    #[error(
+        "no text of the {what} can be begun in this vocabulary: there is none, or the vocabulary has no token for how they begin"
+    )]
     Vocabulary {
         /// What it is.
         what: &'static str,
-        /// Why not.
+        /// What the parser met.
         source: ConstraintError,
     },
     /// A vocabulary from which no table can be made.
@@ -36,6 +38,10 @@ pub enum GrammarError {
 impl GrammarError {
     pub(crate) fn compile(what: &'static str, message: &str) -> Self {
         let message = plain(message);
+        if message.starts_with("Only absolute $ref") {
+            let message = "a `$ref` to another document is not supported; put the definition under `$defs`";
+            return Self::Compile { what, message: message.into() };
+        }
         if message.starts_with("oneOf constraints are not supported") {
             let message = "`oneOf` with alternatives that may hold together is not supported; use `anyOf`";
             return Self::Compile { what, message: message.into() };
@@ -47,7 +53,10 @@ impl GrammarError {
     }
 }
 
-/// A message of the parser without its traces, on one line.
+/// The longest message that is handed on, in characters.
+const LONGEST: usize = 400;
+
+/// A message of the parser without its traces, on one line of bearable length.
 pub(crate) fn plain(message: &str) -> String {
     let end = ["\n<", "<non-verbose/>"].iter().filter_map(|mark| message.find(mark)).min();
     let message = &message[..end.unwrap_or(message.len())];
@@ -56,7 +65,11 @@ pub(crate) fn plain(message: &str) -> String {
     let lines =
         message.lines().map(str::trim).filter(|line| !quoted(line) && !line.trim_matches('^').is_empty());
     let lines: Vec<_> = lines.collect();
-    lines.join(" ").trim_end_matches('.').to_owned()
+    let line = lines.join(" ");
+    match line.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{} [...]", &line[..end]),
+        None => line.trim_end_matches('.').to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -66,6 +79,7 @@ mod tests {
     #[test]
     fn messages_are_one_line_without_traces() {
         assert_eq!(plain("a\n  b.\n<state>\nTokens\n</state>"), "a b");
+        assert_eq!(plain(&"é".repeat(500)).chars().count(), LONGEST + " [...]".len());
         assert_eq!(plain("limit\n<non-verbose/>"), "limit");
         assert_eq!(plain("at 2(8): unknown name\n  2 | start: b\n           ^"), "at 2(8): unknown name");
         let keywords = GrammarError::compile("JSON schema", "Unimplemented keys: [\"not\", \"if\"]");
