@@ -5,8 +5,8 @@ mod common;
 
 use common::{Fixed, Illegible, Unplugged, vocabulary};
 use drafthorse::{
-    AcceptanceRule, Drafter, Engine, Error, ErrorKind, LanguageModel, ModelDrafter, ModelError, NgramDrafter,
-    Pending, SamplingOptions, SessionOptions, TableModel, TokenId,
+    AcceptanceRule, Drafter, Engine, Error, ErrorKind, Grammar, LanguageModel, ModelDrafter, ModelError,
+    NgramDrafter, Pending, SamplingOptions, SessionOptions, TableModel, TokenId, TokenTable,
     drafter::DraftRequest,
     engine::EngineBuilder,
     logits::{Draws, Origin, Probs, Proposal, Scores, Verdict},
@@ -207,6 +207,28 @@ fn requests() -> Vec<Case> {
     ]
 }
 
+fn constraints() -> Vec<Case> {
+    use ErrorKind::Constraint;
+    vec![case(
+        Constraint,
+        // After `a` the grammar wants a `b`, which a bias bans.
+        || {
+            let mut options = SessionOptions::default();
+            options.constraint = Some(letters(&["a", "b", "c", "d"], "(ab)+"));
+            options.sampling.logit_bias = vec![(1, f32::NEG_INFINITY)];
+            let mut engine = with(table(4), Fixed(1)).build().unwrap();
+            let run = common::run(engine.session(&[2], &options).unwrap());
+            assert_eq!(run.tokens(), [0], "what was generated is given out first");
+            run.error.expect("nothing is left after `a`")
+        },
+        &["allows 1 tokens after 1 tokens", "bias"],
+    )]
+}
+
+fn letters(texts: &[&str], regex: &str) -> Arc<Grammar> {
+    Arc::new(Grammar::regex(&TokenTable::of_texts(texts).unwrap(), regex).unwrap())
+}
+
 fn failures() -> Vec<Case> {
     use ErrorKind::{Drafter, Load, Logits, Model, Text};
     vec![
@@ -261,7 +283,7 @@ fn failures() -> Vec<Case> {
 }
 
 fn all() -> Vec<Case> {
-    parts().into_iter().chain(requests()).chain(failures()).collect()
+    parts().into_iter().chain(requests()).chain(constraints()).chain(failures()).collect()
 }
 
 /// An error and its causes, as a program would print them.
