@@ -88,9 +88,13 @@ fn a_generated_text_carries_where_it_comes_from() {
         let arguments = [&["generate", "--device", "cpu", "-n", "40", "--json", PROMPT], options].concat();
         serde_json::from_str(&done(&arguments)).unwrap()
     };
-    for options in
-        [&["-k", "3"][..], &["-t", "0.9", "--top-k", "40", "-k", "3"], &["-d", "ngram"], &["-d", "none"]]
-    {
+    for options in [
+        &["-k", "3"][..],
+        &["-t", "0.9", "--top-k", "40", "-k", "3"],
+        &["-t", "1", "--mirostat", "2", "--mirostat-ent", "2", "-k", "3"],
+        &["-d", "ngram"],
+        &["-d", "none"],
+    ] {
         let (text, seen) = (generate(options), inspect(PROMPT, &[options, &["--generate", "40"]].concat()));
         let generated = &seen.positions[seen.prompt_tokens..];
         let expected: Vec<_> = text["tokens"].as_array().unwrap().iter().collect();
@@ -99,6 +103,8 @@ fn a_generated_text_carries_where_it_comes_from() {
             assert_eq!(u64::from(position.id), token["id"].as_u64().unwrap());
             assert_eq!(position.origin.name(), token["provenance"]);
         }
+        let possible = |p: &Position| p.expert.as_ref().is_some_and(|b| b.sampled_probability > 0.0);
+        assert!(generated.iter().all(possible), "{options:?}: what came could be sampled");
         let generation = seen.generation.unwrap();
         assert_eq!(Value::from(generation.accepted), text["stats"]["accepted"]);
         assert_eq!(generation.rounds.iter().map(|round| round.emitted).sum::<usize>(), generated.len());
@@ -129,6 +135,7 @@ fn a_generated_text_carries_where_it_comes_from() {
 #[test]
 fn what_is_sampled_is_what_the_options_say() {
     let seen = inspect(PROMPT, &["-t", "0.7", "--top-k", "5", "--rule", "exact-match"]);
+    assert_eq!(seen.facts.sampling, "temperature 0.7, top-k 5");
     for position in &seen.positions[1..] {
         let (expert, laws) = (position.expert.as_ref().unwrap(), &position.pair.as_ref().unwrap().sampled);
         assert_eq!(expert.sampled_probability > 0.0, expert.rank <= 5, "top-k");

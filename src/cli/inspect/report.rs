@@ -12,6 +12,7 @@ use drafthorse::{
     inspect::{Facts, Inspection, Origin, Position},
     verifier::describe,
 };
+use serde_json::Value;
 use std::io::Write;
 
 /// Who says what is seen.
@@ -51,15 +52,34 @@ fn sampling(args: &InspectArgs, parts: &Parts) -> Result<String, Failure> {
     let temperature = format!("temperature {}", args.sampling.temperature);
     let mut parts =
         vec![if args.sampling.temperature == 0.0 { "greedy (temperature 0)".into() } else { temperature }];
-    for (name, value) in given.as_object().into_iter().flatten() {
-        if name != "temperature" && usual.get(name) != Some(value) {
-            parts.push(format!("{} {value}", name.replace('_', "-")));
+    for (name, value) in given.as_object().into_iter().flatten().filter(|(name, _)| *name != "temperature") {
+        if let Some(words) = difference(value, &usual[name]) {
+            parts.push(format!("{} {words}", name.replace('_', "-")));
         }
     }
     if args.generate.is_some() {
         parts.push(format!("seed {}", args.sampling.seed));
     }
     Ok(parts.join(", "))
+}
+
+/// What of an option is not as usual, in words.
+fn difference(given: &Value, usual: &Value) -> Option<String> {
+    if given == usual {
+        return None;
+    }
+    Some(match given {
+        Value::Object(fields) => {
+            let words = |(name, value): (&String, &Value)| {
+                let words = difference(value, usual.get(name).unwrap_or(&Value::Null))?;
+                Some(format!("{} {words}", name.replace('_', "-")))
+            };
+            fields.iter().filter_map(words).collect::<Vec<_>>().join(" ")
+        }
+        Value::Array(all) => format!("({})", all.len()),
+        Value::String(text) => text.clone(),
+        value => value.to_string(),
+    })
 }
 
 /// What is worth knowing before one trusts the numbers.
