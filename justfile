@@ -27,12 +27,18 @@ browser:
     cargo build --release
     DRAFTHORSE_BIN=$PWD/target/release/drafthorse cargo test --manifest-path tests/browser/Cargo.toml
 
+# The page of `inspect` in headless Chromium, which must be installed.
+browser:
+    cargo build --release
+    DRAFTHORSE_BIN="$PWD/target/release/drafthorse" cargo test --manifest-path tests/browser/Cargo.toml --target-dir target/browser
+
 # Licences, advisories and sources of all dependencies (needs cargo-deny).
 deny:
     cargo deny check
 
 # The benchmarks.
 bench:
+    cargo bench -p drafthorse-logits --bench sampler --target-dir target/light
     cargo bench --bench engine
     cargo bench --bench rules
     cargo bench --bench verify_cost
