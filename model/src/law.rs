@@ -200,6 +200,34 @@ impl<M: LayeredModel> LanguageModel for LayeredLaw<M> {
     }
 }
 
+/// Its layers are those of the model inside; the last row is the law's.
+impl<M: LayeredModel> LayeredModel for LayeredLaw<M> {
+    fn layers(&self) -> usize {
+        self.model.layers()
+    }
+
+    fn tied_head(&self) -> bool {
+        self.model.tied_head()
+    }
+
+    fn forward_layers(
+        &self,
+        segments: &mut [Segment<'_, M::Cache>],
+        layers: &[usize],
+    ) -> Result<Vec<LayerLogits>, ModelError> {
+        let asked = [&self.layers[..], layers].concat();
+        let found = self.model.forward_layers(segments, &asked)?;
+        for (found, segment) in found.iter().zip(segments.iter()) {
+            check_layered(found, segment.rows, asked.len(), self.vocab_size())?;
+        }
+        let split = |mut found: LayerLogits| {
+            let early = found.early.split_off(self.layers.len());
+            LayerLogits { last: self.apply(&found), early }
+        };
+        Ok(found.into_iter().map(split).collect())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,6 +7,8 @@ mod report;
 use super::{
     Outcome,
     failure::Failure,
+    interrupt::Interrupt,
+    laws::ExpertLaw,
     output::{self, count},
     parts::{self, DrafterPart, Parts},
 };
@@ -18,30 +20,39 @@ use drafthorse::{
         pieces,
     },
     logits::Sampler,
-    model::{CachedModel, ModelError, SequenceModel},
+    model::{CachedModel, Ensemble, LayeredLaw, ModelError, SequenceModel},
 };
-use std::{io::Write, path::Path, process::ExitCode};
+use std::{io::Write, path::Path, process::ExitCode, sync::Arc};
 
 pub(crate) fn run(args: &InspectArgs) -> Outcome {
     let calibration = args.calibration.as_deref().map(calibration::read).transpose()?;
     let parts = Parts::open(&args.parts, args.drafting.drafter.as_deref())?;
     let (prompt, _) = args.input.read(&parts.expert, &args.parts.expert)?;
     let rule = parts::acceptance_rule(&args.parts)?;
+    let law = args.law.open(&args.parts.models)?;
+    if args.law.guidance_scale.is_some() {
+        return Err(Failure::new("--guidance-scale does not go with inspect; leave it out"));
+    }
     check_length(&prompt, &parts)?;
     let mut trace = Trace::default();
     // What was generated before an error is shown, and then the error.
-    let failed = match generate(args, &parts, &prompt, &mut trace) {
+    let failed = match generate(args, &parts, &law, &prompt, &mut trace) {
         Err(failure) if trace.tokens().is_empty() => return Err(failure),
         generated => generated.err(),
     };
     let tokens = [&prompt[..], trace.tokens()].concat();
-    let positions = positions(args, &parts, &*rule, &tokens, prompt.len(), &trace)?;
+    let positions =
+        positions(args, &parts, expert_rows(args, &parts, &law)?, &*rule, &tokens, prompt.len(), &trace)?;
     let reliability = calibration.or_else(|| calibration::of_prompt(&positions));
     let inspection = Inspection {
         facts: report::facts(args, &parts, &*rule)?,
         tokens: tokens.len(),
         prompt_tokens: prompt.len(),
-        layers: if args.no_layers { 0 } else { parts.expert.config().layers },
+        layers: if args.no_layers || matches!(law, ExpertLaw::Ensemble(..)) {
+            0
+        } else {
+            parts.expert.config().layers
+        },
         summary: Summary::of(&positions),
         generation: args.generate.map(|_| trace.generation()),
         reliability,
@@ -66,7 +77,13 @@ fn sampling(args: &InspectArgs, parts: &Parts) -> Result<SamplingOptions, Failur
     args.sampling.options(parts.expert.tokenizer(), args.generate.unwrap_or(0))
 }
 
-fn generate(args: &InspectArgs, parts: &Parts, prompt: &[TokenId], trace: &mut Trace) -> Result<(), Failure> {
+fn generate(
+    args: &InspectArgs,
+    parts: &Parts,
+    law: &ExpertLaw,
+    prompt: &[TokenId],
+    trace: &mut Trace,
+) -> Result<(), Failure> {
     let Some(max_tokens) = args.generate else { return Ok(()) };
     let options = SessionOptions {
         sampling: sampling(args, parts)?,
@@ -76,18 +93,45 @@ fn generate(args: &InspectArgs, parts: &Parts, prompt: &[TokenId], trace: &mut T
         ..SessionOptions::default()
     };
     let k = args.drafting.length(&parts.drafter);
-    let mut engine =
-        parts::engine(parts::Expert::alone(&parts.expert), parts.drafter.make(), &args.parts, k)?;
+    let expert = parts::Expert { model: &parts.expert, law };
+    let mut engine = parts::engine(expert, parts.drafter.make(), &args.parts, k)?;
+    // After Ctrl-C what is there so far is looked at; a second one ends the program.
+    let interrupt = Interrupt::listen();
     for step in engine.session(prompt, &options)? {
         trace.add(&step?);
+        if interrupt.seen() {
+            break;
+        }
     }
     Ok(())
+}
+
+/// What reads the expert's rows, by the law it speaks. Several models together have no layers.
+fn expert_rows(args: &InspectArgs, parts: &Parts, law: &ExpertLaw) -> Result<Box<dyn LayerSource>, Failure> {
+    let expert = &parts.expert;
+    Ok(match law {
+        ExpertLaw::Own if args.no_layers => Box::new(CachedModel::new(expert.clone())),
+        ExpertLaw::Own => Box::new(WithLayers::new(expert.clone())),
+        ExpertLaw::Layers(spec) => {
+            let expert = Arc::new(LayeredLaw::new(expert.clone(), spec)?);
+            if args.no_layers {
+                Box::new(CachedModel::new(expert))
+            } else {
+                Box::new(WithLayers::new(expert))
+            }
+        }
+        ExpertLaw::Ensemble(members, combine) => {
+            let all = std::iter::once(expert).chain(members).cloned().collect();
+            Box::new(CachedModel::new(Arc::new(Ensemble::new(all, combine.clone())?)))
+        }
+    })
 }
 
 /// What both sides say of the last tokens.
 fn positions(
     args: &InspectArgs,
     parts: &Parts,
+    mut expert: Box<dyn LayerSource>,
     rule: &dyn AcceptanceRule,
     tokens: &[TokenId],
     prompt: usize,
@@ -98,11 +142,6 @@ fn positions(
     let pieces = tokenizer.map(|tokenizer| pieces(tokenizer, tokens)).transpose()?.unwrap_or_default();
     let names = Names::new(tokenizer.cloned());
     let text = Text { tokens, prompt, pieces: &pieces, origins: trace.origins() };
-    let mut expert: Box<dyn LayerSource> = if args.no_layers {
-        Box::new(CachedModel::new(parts.expert.clone()))
-    } else {
-        Box::new(WithLayers::new(parts.expert.clone()))
-    };
     let mut drafter = match &parts.drafter {
         DrafterPart::Model { model, .. } => Some(CachedModel::new(model.clone())),
         DrafterPart::None | DrafterPart::Ngram(_) => None,

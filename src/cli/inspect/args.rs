@@ -2,6 +2,7 @@
 
 use crate::cli::{
     args::{DraftingArgs, PartArgs, SamplingArgs},
+    laws::LawArgs,
     prompt::PromptArgs,
 };
 use clap::Args;
@@ -15,6 +16,8 @@ pub(crate) struct InspectArgs {
     pub(crate) parts: PartArgs,
     #[command(flatten)]
     pub(crate) drafting: DraftingArgs,
+    #[command(flatten)]
+    pub(crate) law: LawArgs,
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
     /// Generate up to N tokens after the prompt, and look at them too

@@ -25,7 +25,11 @@ pub(super) fn facts(args: &InspectArgs, parts: &Parts, rule: &dyn AcceptanceRule
     let drafted = if args.generate.is_some() { format!(", k = {length}") } else { String::new() };
     let options = args.parts.models.load_options(false);
     Ok(Facts {
-        expert: named(&args.parts.expert, &parts.expert),
+        expert: [Some(named(&args.parts.expert, &parts.expert)), args.law.describe()]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join("; "),
         drafter: drafter + &drafted,
         rule: describe(rule),
         promise: rule.kind().label().to_owned(),
