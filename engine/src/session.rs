@@ -1,5 +1,5 @@
 use crate::{
-    Engine, Error, ErrorKind, Finish, Provenance, SessionOptions, Stats, Step,
+    Engine, Error, ErrorKind, Finish, Provenance, SessionOptions, Stats, Step, StepToken,
     compatible::check_rule,
     constrained::Constrained,
     emit::{Emitter, Ends},
@@ -9,7 +9,7 @@ use drafthorse_logits::{
     Draws, LogProbsOptions, Memory, Origin, Proposal, Sampler, SamplingOptions, TokenId, Verdict,
     drift::{Drift, DriftWarning},
 };
-use drafthorse_verifier::{AcceptanceRule, Guide, Round};
+use drafthorse_verifier::{AcceptanceRule, Guide, Reading, Round};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -197,11 +197,7 @@ impl<'a> Session<'a> {
         let ends = Ends { complete, unsure: self.watch.give_up(&certainties) };
         let mut emitted = self.emitter.emit(&tokens, ends);
         self.watch.note(&mut emitted.tokens, &certainties);
-        if let Some(options) = self.log_probs {
-            for (index, token) in emitted.tokens.iter_mut().enumerate() {
-                token.log_probs = reading.log_probs(index, token.id, options);
-            }
-        }
+        note_log_probs(&mut emitted.tokens, &reading, self.log_probs);
         let mut step = Step {
             tokens: emitted.tokens,
             text: emitted.text,
@@ -220,8 +216,7 @@ impl<'a> Session<'a> {
         if self.measure_price {
             step.price = reading.price(&round, &*self.rule, &deferrals, step.tokens.len());
         }
-        let memory = reading.remember(&round, step.tokens.iter().map(|token| token.id));
-        self.memory = memory;
+        self.memory = reading.remember(&round, step.tokens.iter().map(|token| token.id));
         self.sequence.extend(step.tokens.iter().map(|token| token.id));
         self.stats.add(&step);
         self.state = State::after(emitted.error, step.finish.is_some());
@@ -265,6 +260,14 @@ impl Iterator for Session<'_> {
             State::Running => Ok(()),
         };
         Some(ready.and_then(|()| self.round()).or_else(|error| self.fail(error)))
+    }
+}
+
+/// Gives the tokens of a round their log-probabilities, if they are wanted.
+fn note_log_probs(tokens: &mut [StepToken], reading: &Reading, wanted: Option<LogProbsOptions>) {
+    let Some(options) = wanted else { return };
+    for (index, token) in tokens.iter_mut().enumerate() {
+        token.log_probs = reading.log_probs(index, token.id, options);
     }
 }
 
