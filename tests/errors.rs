@@ -9,7 +9,7 @@ use drafthorse::{
     NgramDrafter, Pending, SamplingOptions, SessionOptions, TableModel, TokenId, TokenTable,
     drafter::DraftRequest,
     engine::EngineBuilder,
-    logits::{Draws, Origin, Probs, Proposal, Scores, Verdict},
+    logits::{Constraint, Draws, Origin, Probs, Proposal, Scores, Verdict},
     verifier::RuleError,
 };
 use std::{borrow::Cow, collections::BTreeSet, error::Error as _, iter, sync::Arc};
@@ -208,14 +208,13 @@ fn requests() -> Vec<Case> {
 }
 
 fn constraints() -> Vec<Case> {
-    use ErrorKind::Constraint;
     vec![case(
-        Constraint,
+        ErrorKind::Constraint,
         // After `a` the grammar wants a `b`, which a bias bans.
         || {
-            let mut options = SessionOptions::default();
-            options.constraint = Some(letters(&["a", "b", "c", "d"], "(ab)+"));
-            options.sampling.logit_bias = vec![(1, f32::NEG_INFINITY)];
+            let sampling = SamplingOptions { logit_bias: vec![(1, f32::NEG_INFINITY)], ..Default::default() };
+            let constraint = Some(letters(&["a", "b", "c", "d"], "(ab)+") as Arc<dyn Constraint>);
+            let options = SessionOptions { sampling, constraint, ..Default::default() };
             let mut engine = with(table(4), Fixed(1)).build().unwrap();
             let run = common::run(engine.session(&[2], &options).unwrap());
             assert_eq!(run.tokens(), [0], "what was generated is given out first");

@@ -116,7 +116,7 @@ fn print(args: &CalibrateArgs, pairs: &[Judged], rows: &[Row]) -> Outcome {
     let best = rows.iter().min_by(|a, b| a.held_out.nll.total_cmp(&b.held_out.nll));
     match best.and_then(|row| Some((row.method, row.calibrator.as_ref()?))) {
         Some((method, calibrator)) => {
-            writeln!(out, "lowest NLL: {method}, fitted to all pairs:\n{calibrator}")?
+            writeln!(out, "lowest NLL: {method}, fitted to all pairs:\n{calibrator}")?;
         }
         None => writeln!(out, "no calibrator has a lower NLL than the confidences as they are")?,
     }
