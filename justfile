@@ -27,11 +27,6 @@ browser:
     cargo build --release
     DRAFTHORSE_BIN=$PWD/target/release/drafthorse cargo test --manifest-path tests/browser/Cargo.toml
 
-# The page of `inspect` in headless Chromium, which must be installed.
-browser:
-    cargo build --release
-    DRAFTHORSE_BIN="$PWD/target/release/drafthorse" cargo test --manifest-path tests/browser/Cargo.toml --target-dir target/browser
-
 # Licences, advisories and sources of all dependencies (needs cargo-deny).
 deny:
     cargo deny check
