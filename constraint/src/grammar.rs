@@ -23,12 +23,29 @@ pub(crate) struct Compiled {
 /// Whitespace between the parts of a JSON text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Whitespace {
-    /// Any, as JSON allows it: as the model likes to write.
+    /// Between two parts at most one line end, with up to 16 blanks or tabs: as texts are written.
     #[default]
+    Some,
+    /// Any, as JSON allows it. A model that likes to write white space may never write anything else.
     Any,
     /// None: the shortest text, and the most of it forced.
     None,
 }
+
+impl Whitespace {
+    /// What the compiler is to know of it.
+    fn options(self) -> Option<JsonCompileOptions> {
+        let options = JsonCompileOptions::default();
+        match self {
+            Self::Any => None,
+            Self::Some => Some(JsonCompileOptions { whitespace_pattern: Some(SOME.into()), ..options }),
+            Self::None => Some(JsonCompileOptions { whitespace_flexible: false, ..options }),
+        }
+    }
+}
+
+/// White space as it stands between two parts: not nothing, which needs no token.
+const SOME: &str = r"\r?\n[ \t]{0,16}|[ \t]{1,16}";
 
 impl std::fmt::Debug for Grammar {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -52,10 +69,11 @@ impl Grammar {
         whitespace: Whitespace,
     ) -> Result<Self, GrammarError> {
         let what = "JSON schema";
+        // Any value: written so that there is a place for options.
+        let schema = if schema.trim() == "true" { "{}" } else { schema };
         let grammar = TopLevelGrammar::from_tagged_str("json_schema", schema);
         let mut grammar = grammar.map_err(|error| GrammarError::compile(what, &error.to_string()))?;
-        if whitespace == Whitespace::None {
-            let options = JsonCompileOptions { whitespace_flexible: false, ..Default::default() };
+        if let Some(options) = whitespace.options() {
             let schemas = grammar.grammars.iter_mut().filter_map(|grammar| grammar.json_schema.as_mut());
             schemas.filter(|schema| schema.is_object()).for_each(|schema| options.apply_to(schema));
         }

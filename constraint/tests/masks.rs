@@ -99,6 +99,25 @@ fn grammars_without_a_way_back_work_too() {
     assert_eq!(ask(&mut *kept, &[0, 1]), Some(vec![2]), "two tokens of text, then c");
 }
 
+/// A model that likes white space gets on with its text. Where any is allowed, it need not.
+#[test]
+fn white_space_between_parts_has_an_end() {
+    let table = TokenTable::of_texts(&["{", "}", "\"a\"", ":", "\n", " ", "1"]).unwrap();
+    for schema in [r#"{"type":"object"}"#, "true"] {
+        let longest = |whitespace, token| {
+            let grammar = Grammar::json_schema(&table, schema, whitespace).unwrap();
+            let mut matcher = grammar.start(&[]).unwrap();
+            let text = |count| [&[0], &vec![token; count][..]].concat();
+            (1..100).find(|&count| !matcher.allowed(&text(count)).unwrap().contains(token))
+        };
+        assert_eq!((longest(Whitespace::Some, 4), longest(Whitespace::Some, 5)), (Some(1), Some(16)));
+        assert_eq!((longest(Whitespace::Any, 4), longest(Whitespace::Any, 5)), (None, None));
+        let none = Grammar::json_schema(&table, schema, Whitespace::None).unwrap();
+        let allowed = none.start(&[]).unwrap().allowed(&[0]).unwrap();
+        assert!(!allowed.contains(4) && !allowed.contains(5) && allowed.contains(1));
+    }
+}
+
 #[test]
 fn forced_tokens_are_the_only_ones() {
     let table =

@@ -90,7 +90,7 @@ fn a_lark_grammar() {
 
 #[test]
 fn any_json_object() {
-    for whitespace in [Whitespace::Any, Whitespace::None] {
+    for whitespace in [Whitespace::Some, Whitespace::Any, Whitespace::None] {
         all_pass(&Grammar::json(&table(&tokens()), whitespace).unwrap(), |text| {
             match serde_json::from_str::<serde_json::Value>(text) {
                 Ok(value) => value.is_object(),
