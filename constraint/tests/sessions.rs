@@ -73,6 +73,33 @@ fn a_complete_text_ends() {
     }
 }
 
+/// The grammar says when a text is complete, also where it is shorter than it was to be.
+#[test]
+fn the_grammar_ends_a_text_that_is_too_short() {
+    for k in 0..4 {
+        let mut options =
+            SessionOptions { draft_length: Some(k), stop_tokens: vec![END], ..options(regex("(abc){1,2}")) };
+        options.sampling.min_tokens = 20;
+        let longest = run(&mut engine(model()), &options);
+        assert_eq!((longest.text.as_str(), longest.finish), ("abcabc", Some(Finish::Grammar)), "k = {k}");
+        assert!(longest.error.is_none(), "{:?}", longest.error);
+        options.sampling.min_tokens = 0;
+        let free = (0..50).map(|seed| SessionOptions { seed, ..options.clone() });
+        assert!(free.map(|options| run(&mut engine(model()), &options)).any(|run| run.text == "abc"));
+    }
+}
+
+#[test]
+fn a_forced_token_that_the_grammar_forbids_is_refused() {
+    let mut options = options(regex("abc"));
+    options.sampling.forced_first = Some(1);
+    let error = engine(NoDrafter).session(&[0], &options).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Option);
+    assert!(error.to_string().contains("does not allow token 1 at the beginning"), "{error}");
+    options.sampling.forced_first = Some(0);
+    assert_eq!(run(&mut engine(NoDrafter), &options).text, "abc");
+}
+
 #[test]
 fn a_stop_token_ends_where_the_grammar_may_end() {
     for seed in 0..50 {
@@ -265,7 +292,10 @@ fn options_that_exclude_what_the_grammar_needs_are_an_error() {
         let error = run.error.unwrap();
         assert_eq!((error.kind(), run.text.as_str()), (ErrorKind::Constraint, "ab"), "k = {k}");
         let source = std::error::Error::source(&error).unwrap().to_string();
-        assert!(source.starts_with("the constraint allows 1 tokens after"), "{source}");
+        assert!(
+            source.starts_with("the constraint allows 1 token after") && source.contains("logit bias"),
+            "{source}"
+        );
     }
 }
 

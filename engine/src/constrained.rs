@@ -1,8 +1,9 @@
 //! What a constraint does along a session: it masks rows, forces drafts and ends the text.
 
-use crate::{Error, ErrorKind, Provenance, Session, SessionOptions};
+use crate::{Error, ErrorKind, Provenance, Session, SessionOptions, session::sampling};
 use drafthorse_logits::{
-    ConstraintError, Context, LogitsProcessor, Matcher, Proposal, Sampler, Scores, TokenId,
+    ConstraintError, Context, LogitsProcessor, Matcher, Proposal, Sampler, SamplingOptions, Scores, TokenId,
+    TokenSet,
 };
 use drafthorse_model::ModelError;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,10 +14,41 @@ pub(crate) struct Constrained(Arc<Mutex<State>>);
 
 struct State {
     matcher: Box<dyn Matcher>,
+    /// What can exclude tokens that the constraint allows.
+    sampling: SamplingOptions,
     /// Length of the generated text. Behind it stand drafts, which may come to nothing.
     written: usize,
     /// Why nothing can follow the text.
     failure: Option<ConstraintError>,
+}
+
+impl State {
+    /// The tokens that may follow. None where only the end may, also where the text is too short for an end token:
+    /// the constraint knows better.
+    fn allowed(&mut self, generated: &[TokenId]) -> Result<Arc<TokenSet>, ConstraintError> {
+        let allowed = self.matcher.allowed(generated)?;
+        let short = generated.len() < self.sampling.min_tokens;
+        if short && allowed.iter().all(|token| self.sampling.end_tokens.contains(&token)) {
+            return Ok(Arc::new(TokenSet::from_words(Vec::new(), 0)));
+        }
+        Ok(allowed)
+    }
+
+    /// Which options may be why nothing of what is allowed at a position is left.
+    fn suspects(&self, position: usize, allowed: &TokenSet) -> Option<String> {
+        let options = &self.sampling;
+        let banned = |token| options.logit_bias.contains(&(token, f32::NEG_INFINITY));
+        let found = [
+            ("the forced first token", options.forced_first.is_some() && position == 0),
+            ("the forced last token", options.forced_last.is_some_and(|(length, _)| position + 1 == length)),
+            ("the logit bias", allowed.iter().any(banned)),
+            ("the bad words", !options.bad_words.is_empty()),
+            ("the n-grams that shall not come twice", options.no_repeat_ngram > 0),
+            ("min tokens", position < options.min_tokens),
+        ];
+        let names: Vec<_> = found.into_iter().filter(|(_, may)| *may).map(|(name, _)| name).collect();
+        (!names.is_empty()).then(|| names.join(" or "))
+    }
 }
 
 impl Constrained {
@@ -30,12 +62,20 @@ impl Constrained {
             );
             return Err(Error::new(ErrorKind::Vocabulary, message));
         }
-        let mut matcher = constraint.start(&options.stop_tokens)?;
-        if matcher.allowed(&[])?.is_empty() {
+        let matcher = constraint.start(&options.stop_tokens)?;
+        let sampling = sampling(options);
+        let mut state = State { matcher, written: 0, failure: None, sampling };
+        let first = state.allowed(&[])?;
+        if first.is_empty() {
             let message = "the constraint allows the empty text alone, which needs no model";
             return Err(Error::new(ErrorKind::Option, message));
         }
-        let state = State { matcher, written: 0, failure: None };
+        if let Some(token) = state.sampling.forced_first.filter(|token| !first.contains(*token)) {
+            let message = format!(
+                "the constraint does not allow token {token} at the beginning, and it is to be the first one (forced first); name another, or leave one of the two out"
+            );
+            return Err(Error::new(ErrorKind::Option, message));
+        }
         Ok(Some(Self(Arc::new(Mutex::new(state)))))
     }
 
@@ -67,9 +107,15 @@ impl Constrained {
         guesses: bool,
         vocab: usize,
     ) -> Result<Proposal, ConstraintError> {
-        let mut tokens = self.state().matcher.forced(generated, max, guesses)?;
-        // Ids that only the tokenizer has cannot come.
-        let known = tokens.iter().take_while(|&&token| (token as usize) < vocab).count();
+        let mut state = self.state();
+        let mut tokens = state.matcher.forced(generated, max, guesses)?;
+        // Ids that only the tokenizer has cannot come, and no end before its time.
+        let options = &state.sampling;
+        let possible = |&(index, token): &(usize, &TokenId)| {
+            let early = generated.len() + index < options.min_tokens;
+            (*token as usize) < vocab && !(early && options.end_tokens.contains(token))
+        };
+        let known = tokens.iter().enumerate().take_while(possible).count();
         tokens.truncate(known);
         let scores = tokens.iter().map(|&token| Scores::point(token, vocab)).collect();
         Ok(Proposal { tokens, scores })
@@ -77,7 +123,7 @@ impl Constrained {
 
     /// Whether nothing may follow `generated`.
     pub(crate) fn has_ended(&self, generated: &[TokenId]) -> bool {
-        self.state().matcher.allowed(generated).is_ok_and(|allowed| allowed.is_empty())
+        self.state().allowed(generated).is_ok_and(|allowed| allowed.is_empty())
     }
 
     /// Cuts a proposal where it goes on as the constraint forbids although no chance was in it: drafters that look
@@ -86,7 +132,7 @@ impl Constrained {
         let mut text = generated.to_vec();
         let mut state = self.state();
         for (index, scores) in proposal.scores.iter().enumerate() {
-            let allowed = state.matcher.allowed(&text);
+            let allowed = state.allowed(&text);
             let possible = allowed.is_ok_and(|allowed| match scores.probs().as_point() {
                 Some(token) => allowed.contains(token),
                 None => !allowed.is_empty(),
@@ -105,13 +151,13 @@ impl Constrained {
         let mut text = generated.to_vec();
         let mut state = self.state();
         let allowed = tokens.iter().take_while(|(token, _)| {
-            let allowed = state.matcher.allowed(&text);
+            let allowed = state.allowed(&text);
             text.push(*token);
             allowed.is_ok_and(|allowed| allowed.contains(*token))
         });
         let allowed = allowed.count();
         text.truncate(generated.len() + allowed);
-        (allowed, state.matcher.allowed(&text).is_ok_and(|allowed| allowed.is_empty()))
+        (allowed, state.allowed(&text).is_ok_and(|allowed| allowed.is_empty()))
     }
 }
 
@@ -155,10 +201,14 @@ impl LogitsProcessor for Mask {
         let mut state = self.constrained.state();
         let position = context.generated().len();
         let text = !self.drafts && position == state.written;
-        let error = match state.matcher.allowed(context.generated()) {
+        let error = match state.allowed(context.generated()) {
             Ok(allowed) if allowed.meets(row) => return allowed.restrict(row),
             Ok(allowed) if allowed.is_empty() => return,
-            Ok(allowed) => ConstraintError::NothingLeft { position, allowed: allowed.len() },
+            Ok(allowed) => ConstraintError::NothingLeft {
+                position,
+                allowed: allowed.len(),
+                by: state.suspects(position, &allowed),
+            },
             Err(error) if text => error,
             Err(_) => return,
         };

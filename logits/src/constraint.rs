@@ -77,6 +77,10 @@ pub trait Matcher: Send {
     }
 }
 
+fn count(tokens: usize) -> String {
+    format!("{tokens} token{}", if tokens == 1 { "" } else { "s" })
+}
+
 /// Why a constraint cannot say what may follow.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -91,7 +95,8 @@ pub enum ConstraintError {
     },
     /// The text is not complete, and no token can go on with it.
     #[error(
-        "no token of the vocabulary can go on with the text after {position} tokens, and the constraint does not let it end there; the vocabulary lacks what the grammar needs"
+        "no token of the vocabulary can go on with the text after {}, and the constraint does not let it end there; the vocabulary lacks what the grammar needs",
+        count(*position)
     )]
     DeadEnd {
         /// Number of generated tokens.
@@ -107,13 +112,19 @@ pub enum ConstraintError {
     },
     /// The constraint allows tokens, and everything else excludes all of them.
     #[error(
-        "the constraint allows {allowed} tokens after {position} tokens of the text, and the model, a logit bias or a processor excludes all of them"
+        "the constraint allows {} after {} of the text, and {} excludes {}",
+        count(*allowed),
+        count(*position),
+        by.as_deref().unwrap_or("the model or a processor"),
+        if *allowed == 1 { "it" } else { "all of them" }
     )]
     NothingLeft {
         /// Number of generated tokens.
         position: usize,
         /// How many tokens it allows there.
         allowed: usize,
+        /// What may be the reason, in words.
+        by: Option<String>,
     },
     /// The constraint itself failed.
     #[error("the constraint failed at position {position} of the text: {message}")]
