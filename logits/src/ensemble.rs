@@ -161,12 +161,12 @@ impl Guidance {
     ///
     /// # Errors
     ///
-    /// [`LogitsError::OutOfRange`]: a scale below 0 or not finite.
+    /// [`LogitsError::OutOfRange`]: a scale outside 0 to 100.
     pub fn new(scale: f64) -> Result<Self, LogitsError> {
-        if scale >= 0.0 && scale.is_finite() {
+        if (0.0..=100.0).contains(&scale) {
             return Ok(Self { scale });
         }
-        let (name, range) = ("guidance scale", "0 or more, finite (1 is off)");
+        let (name, range) = ("guidance scale", "0 to 100 (1 is off)");
         Err(LogitsError::OutOfRange { name, value: scale, range })
     }
 

@@ -29,6 +29,9 @@ pub struct Sled {
     floor: f64,
 }
 
+/// The most steps of an evolution.
+const MOST_STEPS: usize = 100;
+
 impl Default for Sled {
     /// Scale 10, rate 2, one step, floor -1000: the authors' settings for generation.
     fn default() -> Self {
@@ -56,15 +59,16 @@ impl Sled {
     ///
     /// # Errors
     ///
-    /// [`LogitsError::OutOfRange`]: scale or steps of 0, a rate below 0, a number that is not finite.
+    /// [`LogitsError::OutOfRange`]: a scale of 0, a rate outside 0 to 100, steps outside 1 to 100 (each is a softmax over
+    /// the vocabulary), a floor above 0 or not finite.
     pub fn new(scale: usize, rate: f64, steps: usize, floor: f64) -> Result<Self, LogitsError> {
         let check = |name, value: f64, ok: bool, range| {
             if ok { Ok(()) } else { Err(LogitsError::OutOfRange { name, value, range }) }
         };
         check("evolution scale", scale as f64, scale > 0, "1 or more tokens")?;
-        check("evolution rate", rate, rate >= 0.0 && rate.is_finite(), "0 (off) or more, finite")?;
-        check("evolution steps", steps as f64, steps > 0, "1 or more")?;
-        check("evolution floor", floor, (floor as f32).is_finite(), "a finite number")?;
+        check("evolution rate", rate, (0.0..=100.0).contains(&rate), "0 (off) to 100")?;
+        check("evolution steps", steps as f64, (1..=MOST_STEPS).contains(&steps), "1 to 100")?;
+        check("evolution floor", floor, (floor as f32).is_finite() && floor <= 0.0, "finite, at most 0")?;
         Ok(Self { scale, rate, steps, floor })
     }
 

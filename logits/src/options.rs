@@ -145,13 +145,15 @@ impl SamplingOptions {
         let finite = "a finite number";
         let r = self.repetition_penalty;
         range("repetition penalty", r, r.is_finite() && r > 0.0, "above 0 (1 is off)")?;
-        for (name, x) in [
-            ("presence penalty", self.presence_penalty),
-            ("frequency penalty", self.frequency_penalty),
-            ("DRY multiplier", self.dry.multiplier),
-        ] {
+        for (name, x) in
+            [("presence penalty", self.presence_penalty), ("frequency penalty", self.frequency_penalty)]
+        {
             range(name, x, x.is_finite(), finite)?;
         }
+        let multiplier = self.dry.multiplier;
+        range("DRY multiplier", multiplier, multiplier.is_finite() && multiplier >= 0.0, "0 (off) or more")?;
+        let n = self.no_repeat_ngram;
+        range("no-repeat n-gram", n as f64, n <= LONGEST_NGRAM, "0 (off) to 1000 tokens")?;
         let base = self.dry.base;
         range("DRY base", base, base.is_finite() && base >= 1.0, "a finite number, at least 1")?;
         let allowed = self.dry.allowed_length;
@@ -227,6 +229,9 @@ impl SamplingOptions {
         }
     }
 }
+
+/// The longest n-gram that can be kept from coming again: longer ones never do.
+const LONGEST_NGRAM: usize = 1000;
 
 fn range(
     name: &'static str,

@@ -207,6 +207,10 @@ impl FromStr for Order {
             "vllm" => return Ok(Self::vllm()),
             _ => {}
         }
+        if text.trim_matches([',', ';', ' ']).is_empty() {
+            let message = format!("no stage is named; there are the orders {}", Self::PRESETS.join(", "));
+            return Err(LogitsError::Order(message));
+        }
         let stage = |name: &str| {
             Stage::parse(name).ok_or_else(|| {
                 let known: Vec<_> = Stage::ALL.iter().map(|stage| stage.name()).collect();
@@ -248,6 +252,7 @@ mod tests {
     fn wrong_orders_say_what_is_wrong() {
         let wrong = |text: &str| text.parse::<Order>().expect_err("a wrong order").to_string();
         assert_eq!(wrong("top-k,top-k"), "order of sampling: stage `top-k` stands in it twice; name it once");
+        assert!(wrong(" ,").contains("no stage is named"));
         assert!(wrong("temperature,dry").contains("`dry` makes the law and stands after `temperature`"));
         assert!(wrong("topk").contains("`topk` is no stage; there are logit-bias, penalties"));
     }

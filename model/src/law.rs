@@ -94,6 +94,11 @@ impl FromStr for LawSpec {
         let mut layers = if name == "sled" { EarlyLayers::All } else { EarlyLayers::Low };
         // The general settings of the papers.
         let (mut scale, mut rate, mut steps, mut floor, mut relative_top) = (10, 2.0, 1, -1000.0, 0.1);
+        if text.ends_with([':', ',']) || settings.contains(",,") {
+            return Err(format!(
+                "a setting of law `{text}` is empty; write {name}:NAME=VALUE,..., or {name} alone"
+            ));
+        }
         for setting in settings.split(',').filter(|setting| !setting.is_empty()) {
             let (key, value) = setting
                 .split_once('=')
