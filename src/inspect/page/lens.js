@@ -27,12 +27,20 @@ function showLens() {
   }
   for (const { position, index } of shown) map.append(...column(position, index));
   at("lens").append(map);
+  at("lens").addEventListener("scroll", shadeEdge);
+  new ResizeObserver(shadeEdge).observe(at("lens"));
   map.addEventListener("pointerover", (event) => tellCell(event, false));
   map.addEventListener("click", (event) => tellCell(event, true));
   watchers.push((index) => {
     bringInSight(columns.find((other) => other.index === index));
     columns.forEach((other) => [other.head, ...other.cells].forEach((cell) => cell.classList.toggle("current", other.index === index)));
   });
+}
+
+/** A shadow at the right edge where the map goes on behind it. */
+function shadeEdge() {
+  const box = at("lens");
+  at("lens-frame").classList.toggle("more", box.scrollLeft + box.clientWidth < box.scrollWidth - 1);
 }
 
 /** Scrolls sideways to a column, and only if it is hidden. */

@@ -22,14 +22,17 @@ function showNumbers() {
   const pair = data.summary[state.law];
   const law = state.law === "raw" ? "at temperature 1" : "as sampled";
   const list = [];
-  if (expert) list.push([decimal(expert.perplexity, 2), "perplexity of the text, expert"]);
-  if (drafter) list.push([decimal(drafter.perplexity, 2), "perplexity of the text, drafter"]);
+  if (expert) list.push([perplexity(expert), "perplexity of the text, expert"]);
+  if (drafter) list.push([perplexity(drafter), "perplexity of the text, drafter"]);
   if (expert) list.push([percent(expert.top), "tokens that are the expert's most probable"]);
   if (expert) list.push([decimal(expert.entropy, 2), "mean entropy of the expert, nats"]);
   if (pair) list.push([percent(pair.expected_acceptance), `mean acceptance of drafted tokens, ${law}`]);
   if (pair) list.push([decimal(pair.total_variation, 3), `mean total variation of the two, ${law}`]);
   at("numbers").replaceChildren(...list.map(([value, name]) => make("div", { class: "number" }, make("b", {}, value), make("span", {}, name))));
 }
+
+/** Infinite where the law excludes a token that came. */
+const perplexity = (mean) => (known(mean.perplexity) ? decimal(mean.perplexity, 2) : "\u221e");
 
 function showAcceptance() {
   const generation = data.generation;

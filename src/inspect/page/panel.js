@@ -39,13 +39,14 @@ function lawsTable(position) {
   const row = (name, text) =>
     make("tr", {}, make("td", {}, name), ...["sampled", "raw"].map((law) => make("td", {}, text(position.pair[law]))));
   const head = ["as sampled", "temperature 1"].map((name) => make("th", { scope: "col" }, name));
-  return make("table", {},
+  const table = make("table", {},
     make("thead", {}, make("tr", {}, make("th", {}), ...head)),
     make("tbody", {},
-      row("acceptance min(1, \u03c0/q)", (l) => (known(l.acceptance) ? percent(l.acceptance) : "q = 0")),
+      row("acceptance min(1, \u03c0/q)", (l) => (known(l.acceptance) ? percent(l.acceptance) : "not drafted (q = 0)")),
       row("of any drafted token", (l) => percent(l.expected_acceptance)),
       row("total variation(p, q)", (l) => decimal(l.total_variation, 3)),
     ));
+  return make("div", { class: "laws" }, make("h3", {}, "Acceptance, had it been drafted"), table);
 }
 
 function candidateLists(position, sides) {

@@ -30,6 +30,8 @@ const ORIGINS = {
 };
 
 const mostEntropy = Math.max(1e-9, ...positions.map((p) => (p.expert ? p.expert.entropy : 0)));
+// Without a tokenizer tokens are ids, which stand apart.
+const textless = positions.every((p) => p.text === "");
 const tokens = [];
 
 function originLegend() {
@@ -63,7 +65,7 @@ function colourText() {
 function runningToken(position, index) {
   const whole = position.text !== "";
   const element = make("span", {
-    class: `token ${position.origin}${whole ? "" : " part"}`,
+    class: `token ${position.origin}${whole ? "" : textless ? " id" : " part"}`,
     role: "option",
     tabindex: -1,
     "data-index": index,
