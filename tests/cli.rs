@@ -157,6 +157,25 @@ fn what_cannot_be_done_is_said_in_one_line() {
         (&["generate", PROMPT, "-j", r#"{"not": {}}"#], "keywords that are not supported: `not`"),
         (&["generate", PROMPT, "-j", "no-such-file"], "cannot read no-such-file"),
         (&["generate", PROMPT, "--compact"], "--compact is for JSON"),
+        (&["generate", PROMPT, "--regex", "a("], ": a(: unclosed group"),
+        (&["generate", PROMPT, "--grammar", "root ::= \"a\""], "this is GBNF"),
+        (&["generate", PROMPT, "--regex", "[0-9]+", "--forced-first", "1"], "does not allow token 1 at"),
+        (&["generate", PROMPT, "-p", "another"], "cannot be used with"),
+        (&["generate"], "or on the standard input, which is empty"),
+        (&["generate", "--json", "--logprobs", PROMPT], "write --logprobs=N"),
+        (&["generate", PROMPT, "--ensemble", "ngram"], "`ngram` and `none` are for --drafter alone"),
+        (&["generate", PROMPT, "-d", "no/such"], "a drafter can also be `ngram` or `none`"),
+        (&["generate", PROMPT, "-s", "x"], "or -1 to draw one"),
+        (&["generate", PROMPT, "--law", "sled:"], "a setting of law `sled:` is empty"),
+        (&["generate", PROMPT, "--law", "sled:steps=101"], "evolution steps 101 is out of range: 1 to 100"),
+        (&["generate", PROMPT, "--guidance-scale", "101"], "guidance scale 101 is out of range: 0 to 100"),
+        (&["generate", PROMPT, "--samplers", ""], "no stage is named"),
+        (&["generate", PROMPT, "--dry-multiplier", "-1"], "DRY multiplier -1 is out of range"),
+        (&["generate", PROMPT, "--no-repeat-ngram-size", "5000"], "0 (off) to 1000 tokens"),
+        (&["score", "Once upon a time"], "a text goes with -p TEXT"),
+        (&["inspect", PROMPT, "--guidance-scale", "2"], "unexpected argument"),
+        (&["beam", PROMPT, "--drafter", "demo"], "unexpected argument"),
+        (&["classify", "--tokens", "1", "-l", "a,b"], "unexpected argument"),
         (&["generate", PROMPT, "--json-mode", "--regex", "a"], "cannot be used with"),
         (&["bench", "-r", "0"], "--repetitions and --max-tokens must be at least 1"),
         (
@@ -253,6 +272,56 @@ fn texts_follow_a_grammar() {
     let forced = generate(&["-d", "none", "--ignore-eos"]);
     assert_eq!((&forced["text"], &forced["finish"]["reason"]), (&plain["text"], &"grammar".into()));
     assert!(forced["stats"]["accepted"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn spellings_of_other_engines_are_understood() {
+    let plain = out(&generate(&["-q"]));
+    for options in [&["--top-k", "-1"][..], &["--sampler-preset", "llama_cpp"], &["-d", "demo-drafter"]] {
+        assert_eq!(out(&generate(&[&["-q"], options].concat())), plain, "{options:?}");
+    }
+    let option = run(&["generate", "--device", "cpu", "-n", "24", "-q", "-p", PROMPT]);
+    assert_eq!(out(&option), plain);
+    let drawn = [json(&["-t", "1", "-s", "-1"]), json(&["-t", "1", "-s", "-1"])];
+    assert_ne!(drawn[0]["seed"], drawn[1]["seed"]);
+    let seed = drawn[0]["seed"].to_string();
+    assert_eq!(json(&["-t", "1", "-s", &seed])["text"], drawn[0]["text"], "it can be said again");
+    assert!(err(&generate(&["-t", "1", "-s", "-1"])).contains("| seed "));
+    let tokens = json(&["--logprobs", "2"])["tokens"].clone();
+    let top = &tokens[0]["top_logprobs"];
+    assert_eq!((&top[0]["id"], &top[0]["text"]), (&tokens[0]["id"], &tokens[0]["text"]));
+    // Until the context is full, unless something ends it before.
+    let all = run(&["generate", "--device", "cpu", "-n", "-1", "--stop", "apples", "--json", PROMPT]);
+    assert_eq!(serde_json::from_slice::<Value>(&all.stdout).unwrap()["finish"]["reason"], "stop_string");
+}
+
+#[test]
+fn a_text_that_breaks_off_is_not_complete_by_its_grammar() {
+    let inline = "start: \"yes\" | \"no\"";
+    let whole = json(&["--grammar", inline]);
+    assert_eq!(whole["grammar"]["complete"], true);
+    assert!(["yes", "no"].contains(&whole["text"].as_str().unwrap()));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), format!("\u{feff}{inline}")).unwrap();
+    assert_eq!(json(&["--grammar", file.path().to_str().unwrap()])["text"], whole["text"]);
+    let cut = generate(&["--regex", "[0-9]{50}", "-n", "5"]);
+    assert!(err(&cut).contains("stopped at 5 tokens: the text is not complete by its grammar (more -n)"));
+    assert_eq!(json(&["--regex", "[0-9]{50}", "-n", "5"])["grammar"]["complete"], false);
+    assert_eq!(json(&["--regex", "[0-9]+", "-n", "5"])["grammar"]["complete"], true, "it may end anywhere");
+    let digits = generate(&["--regex", "[0-9]{4}", "--min-tokens", "20"]);
+    assert!(out(&digits).trim().len() == 4 && err(&digits).contains("(complete by its grammar)"));
+    let stopped = |regex| json(&["--regex", regex, "--stop", "b"])["grammar"]["complete"].clone();
+    assert_eq!((stopped("aab?"), stopped("a(ab)")), (true.into(), false.into()));
+    assert!(err(&generate(&["--regex", "yes|no", "--bad-word", "yes"])).contains("note: --bad-word"));
+    assert_eq!(json(&[])["grammar"], Value::Null);
+}
+
+#[test]
+fn a_model_without_texts_prints_ids() {
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/parity/qwen3");
+    let beam = |more: &[&str]| run(&[&["beam", "--tokens", "1 2 3", "-n", "4", "-m", model], more].concat());
+    assert_eq!(out(&beam(&[])).split_whitespace().count(), 4);
+    assert!(out(&beam(&["--json"])).contains(r#""text":null"#));
 }
 
 /// A lossy rule is called so wherever its text is, with what it did; a lossless one has nothing to confess.

@@ -12,6 +12,11 @@ pub enum GrammarError {
         /// What the compiler says.
         message: String,
     },
+    /// A grammar in the syntax of llama.cpp.
+    #[error(
+        "this is GBNF, as llama.cpp reads it, and Lark is wanted: write `name: ...` for `name ::= ...`, and `start` for `root`"
+    )]
+    Gbnf,
     /// A JSON schema with keywords that nothing would enforce.
     #[error(
         "the JSON schema has keywords that are not supported: {keywords}; leave them out, or write the rest as a Lark grammar"
@@ -45,6 +50,11 @@ impl GrammarError {
         if message.starts_with("oneOf constraints are not supported") {
             let message = "`oneOf` with alternatives that may hold together is not supported; use `anyOf`";
             return Self::Compile { what, message: message.into() };
+        }
+        // The parser reads a regular expression as part of a grammar that nobody wrote.
+        let wrapped = message.split_once("regex parse error: ").filter(|_| what == "regular expression");
+        if let Some((_, inner)) = wrapped {
+            return Self::Compile { what, message: inner.replacen(" error: ", ": ", 1) };
         }
         match message.strip_prefix("Unimplemented keys: [").and_then(|rest| rest.split_once(']')) {
             Some((keywords, _)) => Self::Keywords { keywords: keywords.replace('"', "`") },

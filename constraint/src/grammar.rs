@@ -105,7 +105,8 @@ impl Grammar {
     ///
     /// It is no grammar, it is too large, or the vocabulary cannot begin a text of it.
     pub fn lark(table: &TokenTable, grammar: &str) -> Result<Self, GrammarError> {
-        Self::compile("Lark grammar", table, TopLevelGrammar::from_lark(grammar.to_owned()))
+        let compiled = Self::compile("Lark grammar", table, TopLevelGrammar::from_lark(grammar.to_owned()));
+        compiled.map_err(|error| if is_gbnf(grammar) { GrammarError::Gbnf } else { error })
     }
 
     fn compile(
@@ -128,6 +129,15 @@ impl Grammar {
     pub fn table(&self) -> &TokenTable {
         &self.0.table
     }
+}
+
+/// Whether a grammar that is no Lark looks like that of llama.cpp, whose rules are `name ::= ...`.
+fn is_gbnf(grammar: &str) -> bool {
+    let name = |text: &str| {
+        let text = text.trim();
+        !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+    };
+    grammar.lines().filter_map(|line| line.split_once("::=")).any(|(before, _)| name(before))
 }
 
 impl Constraint for Grammar {

@@ -7,6 +7,7 @@ use super::{
     confidence::ConfidenceArgs,
     failure::Failure,
     grammar::GrammarArgs,
+    guidance::GuidanceArgs,
     inspect::args::InspectArgs,
     laws::LawArgs,
     parts::{self, DrafterPart},
@@ -87,7 +88,8 @@ pub(crate) enum Command {
     Sweep(Box<SweepArgs>),
     /// Search for the most probable texts with several beams
     ///
-    /// No speculation: every step is a pass of the expert for each beam.
+    /// No speculation and no sampling: every step is a pass of the expert for each beam, and takes the best of all
+    /// that they go on with. Temperature, seed and the other options of sampling are those of generate.
     #[command(args_override_self = true)]
     Beam(Box<BeamArgs>),
     /// Fit calibrators to recorded confidences, and say how good they are
@@ -117,9 +119,9 @@ pub(crate) struct RulesArgs {
 
 #[derive(Args)]
 pub(crate) struct CheckArgs {
-    /// Folder of the expert, or `demo`
+    /// Folder of the expert, demo, or demo-drafter
     pub(crate) expert: String,
-    /// Folder of the drafter, or `demo`
+    /// Folder of the drafter, demo, or demo-drafter (both the demo's drafter)
     pub(crate) drafter: String,
     /// One JSON object instead of text
     #[arg(long)]
@@ -129,7 +131,7 @@ pub(crate) struct CheckArgs {
 /// Which models, and where.
 #[derive(Args, Clone)]
 pub(crate) struct PartArgs {
-    /// The model whose text is wanted: a Hugging Face folder, or `demo`
+    /// The model whose text is wanted: a Hugging Face folder, demo, demo-drafter, or bench-134m
     #[arg(
         short = 'm',
         long,
@@ -153,8 +155,8 @@ pub(crate) struct PartArgs {
 /// What drafts, and how much.
 #[derive(Args, Clone)]
 pub(crate) struct DraftingArgs {
-    /// What drafts: a Hugging Face folder, demo, ngram, or none (also -md). Without it: the demo drafter for
-    /// the demo expert, ngram for any other
+    /// What drafts (also -md): a Hugging Face folder, demo or demo-drafter (the demo's drafter), bench-134m, ngram, or
+    /// none. Without it: the demo drafter for the demo expert, ngram for any other
     #[arg(short = 'd', long, visible_alias = "draft-model", aliases = ["model-draft", "spec-draft-model"], value_name = "DRAFTER", help_heading = "Models")]
     pub(crate) drafter: Option<String>,
     /// Tokens drafted a round at most; 0 is plain decoding. Without it: 2 for a model, 4 for ngram
@@ -175,7 +177,7 @@ impl DraftingArgs {
 /// A model without a drafter.
 #[derive(Args, Clone)]
 pub(crate) struct LoneArgs {
-    /// The model: a Hugging Face folder, or `demo`
+    /// The model: a Hugging Face folder, demo, demo-drafter, or bench-134m
     #[arg(
         short = 'm',
         long = "model",
@@ -202,7 +204,12 @@ pub(crate) struct LoneArgs {
 impl LoneArgs {
     /// Opens the model.
     pub(crate) fn open(&self) -> Result<Arc<Transformer>, Failure> {
-        let models = ModelArgs {
+        parts::expert(&self.name, &self.models())
+    }
+
+    /// How it is held, and models beside it.
+    pub(crate) fn models(&self) -> ModelArgs {
+        ModelArgs {
             device: self.device,
             weights: self.weights,
             cache_type: self.cache_type,
@@ -211,8 +218,7 @@ impl LoneArgs {
             draft_weights: None,
             ngram_min: 1,
             ngram_max: 1,
-        };
-        parts::expert(&self.name, &models)
+        }
     }
 }
 
@@ -294,6 +300,19 @@ pub(crate) fn parse_rule(text: &str) -> Result<String, String> {
     verifier::rule(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
+/// A number of tokens, or -1 for as many as the context has room for.
+pub(crate) fn parse_limit(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(limit) => Ok(limit),
+        Err(_) if text == "-1" => Ok(usize::MAX),
+        Err(_) => Err("write a whole number of tokens, or -1: until the context is full".into()),
+    }
+}
+
+fn parse_top(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| "not a number of tokens; with the prompt behind it write --logprobs=N".into())
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum LogProbsMode {
     Raw,
@@ -312,17 +331,20 @@ pub(crate) struct GenerateArgs {
     #[command(flatten)]
     pub(crate) law: LawArgs,
     #[command(flatten)]
+    pub(crate) guidance: GuidanceArgs,
+    #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
     #[command(flatten)]
     pub(crate) confidence: ConfidenceArgs,
-    /// The most tokens to generate
+    /// The most tokens to generate; -1 goes on until the context is full
     #[arg(
         short = 'n',
         long,
         visible_alias = "n-predict",
         alias = "max-new-tokens",
         value_name = "N",
-        default_value_t = 128,
+        default_value = "128",
+        value_parser = parse_limit,
         allow_negative_numbers = true,
         help_heading = "Ending"
     )]
@@ -338,10 +360,12 @@ pub(crate) struct GenerateArgs {
     /// One JSON object with text, tokens and statistics instead of streamed text
     #[arg(long, help_heading = "Output")]
     pub(crate) json: bool,
-    /// In the JSON, the expert's log-probability of each token, and of the N most probable tokens at its position
-    #[arg(long, visible_alias = "n-probs", value_name = "N", num_args = 0..=1, default_missing_value = "0", requires = "json", help_heading = "Output")]
+    /// In the JSON, the expert's log-probability of each token, and of the N most probable tokens at its position.
+    /// Before a prompt write --logprobs=N
+    #[arg(long, visible_alias = "n-probs", value_name = "N", num_args = 0..=1, default_missing_value = "0", value_parser = parse_top, requires = "json", help_heading = "Output")]
     pub(crate) logprobs: Option<usize>,
-    /// Log-probabilities of the expert's own law (raw), or of what is sampled (processed)
+    /// raw: the expert's own law. processed: the expert's law after all sampling options; null where it excludes the
+    /// token (possible under lossy rules)
     #[arg(
         long,
         value_enum,

@@ -2,8 +2,7 @@
 
 use super::{
     Outcome,
-    args::ModelArgs,
-    failure::Failure,
+    args::{LoneArgs, parse_limit},
     json,
     laws::LawArgs,
     output::{self, decimal, table},
@@ -15,24 +14,17 @@ use drafthorse::{
     Engine,
     engine::{BeamSearch, BeamText, BeamTexts, EarlyStopping},
 };
-use std::{io::Write, process::ExitCode};
+use std::{
+    io::{IsTerminal, Write},
+    process::ExitCode,
+};
 
 #[derive(Args)]
 pub(crate) struct BeamArgs {
     #[command(flatten)]
     input: PromptArgs,
-    /// The model whose text is wanted: a Hugging Face folder, or `demo`
-    #[arg(
-        short = 'm',
-        long,
-        visible_alias = "model",
-        value_name = "DIR",
-        default_value = "demo",
-        help_heading = "Models"
-    )]
-    expert: String,
     #[command(flatten)]
-    models: ModelArgs,
+    model: LoneArgs,
     #[command(flatten)]
     law: LawArgs,
     /// Unfinished texts kept at each step; 1 is greedy decoding
@@ -47,8 +39,8 @@ pub(crate) struct BeamArgs {
     /// When the search ends
     #[arg(long, value_enum, value_name = "WHEN", default_value = "likely")]
     early_stopping: When,
-    /// The most tokens of a text
-    #[arg(short = 'n', long, visible_alias = "n-predict", value_name = "N", default_value_t = 128)]
+    /// The most tokens of a text; -1 goes on until the context is full
+    #[arg(short = 'n', long, visible_alias = "n-predict", value_name = "N", default_value = "128", value_parser = parse_limit, allow_negative_numbers = true)]
     max_tokens: usize,
     /// Do not end at the model's end-of-text token
     #[arg(long)]
@@ -79,13 +71,9 @@ impl From<When> for EarlyStopping {
 }
 
 pub(crate) fn run(args: &BeamArgs) -> Outcome {
-    let expert = parts::expert(&args.expert, &args.models)?;
-    let (prompt, _) = args.input.read(&expert, &args.expert)?;
-    let law = args.law.open(&args.models)?;
-    if args.law.guidance_scale.is_some() {
-        let message = "--guidance-scale does not go with beam search; leave it out, or use generate";
-        return Err(Failure::new(message));
-    }
+    let expert = args.model.open()?;
+    let (prompt, _) = args.input.read(&expert, &args.model.name)?;
+    let law = args.law.open(&args.model.models())?;
     let mut builder = law.give(Engine::builder(), &expert)?;
     if let Some(tokenizer) = expert.tokenizer() {
         builder = builder.detokenizer(tokenizer.clone());
@@ -100,15 +88,47 @@ pub(crate) fn run(args: &BeamArgs) -> Outcome {
         ..BeamSearch::default()
     };
     let found = builder.build()?.beam_search(&prompt, &options)?;
-    print(args, &found)
+    print(args, &found, expert.tokenizer().is_some())
 }
 
-fn print(args: &BeamArgs, found: &BeamTexts) -> Outcome {
+/// A text as it is printed: as ids where the model has no tokenizer.
+fn words(text: &BeamText, has_text: bool) -> String {
+    if has_text {
+        return text.text.clone();
+    }
+    text.tokens.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+/// Columns that a table's text may take on a terminal, where the terminal does not say.
+const COLUMNS: usize = 100;
+
+/// A text on one line, cut to the width of the terminal.
+fn line(text: &str) -> String {
+    let quoted = text.chars().flat_map(|c| match c {
+        '"' | '\'' => vec![c],
+        c => c.escape_debug().collect(),
+    });
+    if !std::io::stdout().is_terminal() {
+        return quoted.collect();
+    }
+    let width = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).unwrap_or(COLUMNS);
+    let room = width.saturating_sub(NUMBERS).max(20);
+    let letters: Vec<_> = quoted.collect();
+    if letters.len() <= room {
+        return letters.into_iter().collect();
+    }
+    letters[..room - 1].iter().chain(&['…']).collect()
+}
+
+/// Columns of the numbers before the text.
+const NUMBERS: usize = 40;
+
+fn print(args: &BeamArgs, found: &BeamTexts, has_text: bool) -> Outcome {
     let mut out = std::io::stdout().lock();
     if args.json {
         let text = |text: &BeamText| {
             serde_json::json!({
-                "text": text.text, "tokens": text.tokens, "log_probability": text.log_probability, "score": text.score,
+                "text": has_text.then_some(&text.text), "tokens": text.tokens, "log_probability": text.log_probability, "score": text.score,
                 "finish": json::finish(Some(&text.finish)),
             })
         };
@@ -119,11 +139,11 @@ fn print(args: &BeamArgs, found: &BeamTexts) -> Outcome {
         return Ok(ExitCode::SUCCESS);
     }
     if let [only] = &found.texts[..] {
-        writeln!(out, "{}", only.text)?;
+        writeln!(out, "{}", words(only, has_text))?;
     } else {
         let row = |text: &BeamText| {
             let numbers = [text.score, text.log_probability].map(|x| decimal(Some(x), 4));
-            [&numbers[..], &[text.tokens.len().to_string(), text.text.escape_debug().to_string()]].concat()
+            [&numbers[..], &[text.tokens.len().to_string(), line(&words(text, has_text))]].concat()
         };
         let header = ["score", "log-probability", "tokens", "text"];
         writeln!(out, "{}", table(header, found.texts.iter().map(row)))?;

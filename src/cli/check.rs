@@ -30,6 +30,10 @@ impl Facts {
             let (config, tokenizer) = demo()?;
             return Ok(Self { config, tokenizer: Some(tokenizer) });
         }
+        if name == "demo-drafter" {
+            let (config, tokenizer) = demo::drafter_facts()?;
+            return Ok(Self { config, tokenizer: Some(tokenizer) });
+        }
         if name == "ngram" {
             return Err(Failure::new("ngram is no model: it fits every expert"));
         }

@@ -6,7 +6,7 @@ use super::{
     failure::Failure,
     output::{self, decimal, numbers, table},
     parts,
-    prompt::PromptArgs,
+    prompt::TextArgs,
 };
 use clap::{Args, ValueEnum};
 use drafthorse::{
@@ -20,7 +20,7 @@ use std::{io::Write, process::ExitCode, sync::Arc};
 #[derive(Args)]
 pub(crate) struct ClassifyArgs {
     #[command(flatten)]
-    input: PromptArgs,
+    input: TextArgs,
     #[command(flatten)]
     model: LoneArgs,
     /// The labels, in a list
@@ -72,15 +72,10 @@ impl From<Normalization> for Normalize {
 }
 
 pub(crate) fn run(args: &ClassifyArgs) -> Outcome {
-    if args.input.tokens.is_some() {
-        let message =
-            "--tokens: labels are text, and are tokenized together with the prompt; give it as text";
-        return Err(Failure::new(message));
-    }
     if args.premise.is_some() && args.normalize != Normalization::Pmi {
         return Err(Failure::new("--premise is for --normalize pmi; leave it out, or add that"));
     }
-    let prompt = args.input.text()?;
+    let prompt = args.input.read()?;
     let model = args.model.open()?;
     let tokenizer = model.tokenizer().ok_or_else(|| {
         Failure::new(format!("{} has no tokenizer.json, and labels are text", args.model.name))

@@ -5,6 +5,7 @@ use super::{
     args::GenerateArgs,
     confidence::Record,
     failure::Failure,
+    grammar,
     interrupt::{INTERRUPTED, Interrupt},
     json::{self, StatsJson},
     output,
@@ -14,9 +15,10 @@ use anstyle::{AnsiColor, Style};
 use drafthorse::{
     AcceptanceRule, Engine, Finish, Kind, SamplingOptions, SessionOptions, Stats, Step, TokenId,
     engine::{Provenance, StepToken},
+    inspect::Names,
     logits::{Stage, drift::DriftWarning},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{io::Write, process::ExitCode, sync::Arc};
 
 const NOTHING_TO_COMPARE: &str = "nothing is drafted: there is nothing to compare";
@@ -31,8 +33,8 @@ pub(crate) fn run(args: &GenerateArgs) -> Outcome {
     let interrupt = Interrupt::listen();
     let rule = args.confidence.rule(parts::acceptance_rule(&args.parts)?)?;
     let options = options(args, &prompt, &parts, &rule)?;
-    if let Some(note) = idle(&options.sampling).filter(|_| !args.quiet) {
-        output::note(&note);
+    if !args.quiet {
+        notes(&options).for_each(|note| output::note(&note));
     }
     let k = args.draft_length(&parts.drafter);
     let law = args.law.open(&args.parts.models)?;
@@ -43,6 +45,9 @@ pub(crate) fn run(args: &GenerateArgs) -> Outcome {
         write!(anstream::stdout(), "{prompt_text}")?;
     }
     let failed = generate(args, &mut engine, &prompt, &options, &interrupt, &mut result).err();
+    result.complete =
+        grammar::is_complete(&options, &result.tokens, &result.text, result.finish.as_ref(), &parts.expert)
+            .unwrap_or_default();
     // Statistics come also after Ctrl-C and after an error: what was generated is not lost.
     let comparing = args.compare && k > 0 && !interrupt.seen();
     let compared = match &failed {
@@ -57,8 +62,9 @@ pub(crate) fn run(args: &GenerateArgs) -> Outcome {
     } else if !args.quiet && (failed.is_none() || result.stats.rounds > 0) {
         let name = parts.drafter.name();
         let line = output::statistics(&result.stats, name, &*rule, result.finish.as_ref());
-        let law = args.law.describe().map(|law| format!(" | {law}")).unwrap_or_default();
-        output::note(&(line + &law));
+        let law = [args.law.describe(), args.guidance.describe()].into_iter().flatten();
+        let seed = args.sampling.seed.drawn.then(|| format!("seed {}", args.sampling.seed.value));
+        output::note(&law.chain(seed).fold(line, |line, more| line + " | " + &more));
         match compared {
             Some(compared) => {
                 output::note(&compared.sentence(k, args.sampling.temperature == 0.0, &*rule));
@@ -66,6 +72,12 @@ pub(crate) fn run(args: &GenerateArgs) -> Outcome {
             None if args.compare && k == 0 => output::note(NOTHING_TO_COMPARE),
             None => {}
         }
+    }
+    if result.complete == Some(false)
+        && !args.quiet
+        && let Some(note) = grammar::broken_off(result.finish.as_ref(), result.tokens.len())
+    {
+        output::note(&note);
     }
     let saved = args.confidence.save(&result.record);
     if let Some(warning) = &result.drift {
@@ -87,6 +99,8 @@ struct Generation {
     stats: Stats,
     record: Record,
     drift: Option<DriftWarning>,
+    /// Whether the text is complete by its grammar, where it has one.
+    complete: Option<bool>,
 }
 
 fn generate(
@@ -161,6 +175,16 @@ fn paint(
     Ok(write!(out, "{style}{text}{style:#}")?)
 }
 
+/// What is worth knowing of the options before there is text.
+fn notes(options: &SessionOptions) -> impl Iterator<Item = String> {
+    let words = options.constraint.is_some() && !options.sampling.bad_words.is_empty();
+    let words = words.then(|| {
+        "note: --bad-word bans the tokens that a word is usually made of; what a grammar wants can still be written in other tokens (leave the word out of the grammar)"
+            .to_owned()
+    });
+    idle(&options.sampling).into_iter().chain(words)
+}
+
 /// What is said where options change nothing because the temperature is 0.
 fn idle(options: &SamplingOptions) -> Option<String> {
     let warmer = SamplingOptions { temperature: 1.0, ..options.clone() };
@@ -186,18 +210,26 @@ fn options(
 ) -> Result<SessionOptions, Failure> {
     let mut options = SessionOptions {
         sampling: sampling(args, parts)?,
-        seed: args.sampling.seed,
+        seed: args.sampling.seed.value,
         max_tokens: args.max_tokens,
         stop_tokens: parts::stop_tokens(&parts.expert, args.ignore_eos),
         stop_strings: args.stop.clone(),
         log_probs: args.log_probs(),
-        guide: args.law.guide(prompt, &parts.expert)?,
+        guide: args.guidance.guide(prompt, &parts.expert)?,
         rule: Some(rule.clone()),
         constraint: args.grammar.open(&parts.expert, &args.parts.expert)?,
         ..Default::default()
     };
     args.confidence.apply(&mut options)?;
     Ok(options)
+}
+
+/// What the expert's law is made of.
+fn law(args: &GenerateArgs) -> Value {
+    let mut law = args.law.json();
+    law["guidance_scale"] = json!(args.guidance.guidance_scale);
+    law["negative_prompt"] = json!(args.guidance.negative_prompt);
+    law
 }
 
 /// Drafting and plain decoding side by side.
@@ -267,7 +299,8 @@ fn print_json(
     parts: &Parts,
     rule: &dyn AcceptanceRule,
 ) -> Result<(), Failure> {
-    let tokens: Vec<_> = result.tokens.iter().map(json::token).collect();
+    let names = parts.expert.tokenizer().map(|tokenizer| Names::new(Some(tokenizer.clone())));
+    let tokens: Vec<_> = result.tokens.iter().map(|token| json::token(token, names.as_ref())).collect();
     let mut object = json!({
         "text": parts.expert.tokenizer().map(|_| &result.text),
         "prompt_tokens": prompt,
@@ -276,16 +309,16 @@ fn print_json(
         "expert": args.parts.expert,
         "drafter": parts.drafter.name(),
         "drift": result.drift.as_ref().map(ToString::to_string),
-        "law": args.law.json(),
+        "law": law(args),
         "rule": json::rule(rule),
         "draft_length": args.draft_length(&parts.drafter),
-        "grammar": args.grammar.json(),
+        "grammar": args.grammar.json(result.complete),
         "version": env!("CARGO_PKG_VERSION"),
         "device": parts.expert.device().to_string(),
         "weights": args.parts.models.load_options(false).weights.name(),
         "cache_type": args.parts.models.load_options(false).cache.name(),
         "threads": drafthorse::model::threads(),
-        "seed": args.sampling.seed,
+        "seed": args.sampling.seed.value,
         "sampling": json::sampling(&sampling(args, parts)?),
         "stats": StatsJson::from(&result.stats),
     });

@@ -30,9 +30,6 @@ pub(crate) fn run(args: &InspectArgs) -> Outcome {
     let (prompt, _) = args.input.read(&parts.expert, &args.parts.expert)?;
     let rule = parts::acceptance_rule(&args.parts)?;
     let law = args.law.open(&args.parts.models)?;
-    if args.law.guidance_scale.is_some() {
-        return Err(Failure::new("--guidance-scale does not go with inspect; leave it out"));
-    }
     check_length(&prompt, &parts)?;
     let mut trace = Trace::default();
     // What was generated before an error is shown, and then the error.
@@ -96,7 +93,7 @@ fn generate(
     let Some(max_tokens) = args.generate else { return Ok(()) };
     let options = SessionOptions {
         sampling: sampling(args, parts)?,
-        seed: args.sampling.seed,
+        seed: args.sampling.seed.value,
         max_tokens,
         stop_tokens: parts::stop_tokens(&parts.expert, args.ignore_eos),
         ..SessionOptions::default()
@@ -147,7 +144,7 @@ fn positions(
     trace: &Trace,
 ) -> Result<Vec<Position>, Failure> {
     let options = sampling(args, parts)?;
-    let sampler = |options| Ok::<_, ModelError>(Sampler::new(options)?.seeded(args.sampling.seed));
+    let sampler = |options| Ok::<_, ModelError>(Sampler::new(options)?.seeded(args.sampling.seed.value));
     let (sampler, prompt_sampler) = (sampler(&options)?, sampler(&prompt_sampling(&options))?);
     let tokenizer = parts.expert.tokenizer();
     let pieces = tokenizer.map(|tokenizer| pieces(tokenizer, tokens)).transpose()?.unwrap_or_default();
@@ -180,7 +177,7 @@ fn write(args: &InspectArgs, inspection: &Inspection) -> Result<(), Failure> {
         serde_json::to_writer(&mut out, inspection)?;
         writeln!(out)?;
     } else if args.html.is_none() {
-        report::print(inspection, &mut out)?;
+        report::print(inspection, args.sampling.temperature > 0.0, &mut out)?;
     }
     Ok(())
 }

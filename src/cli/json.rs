@@ -4,6 +4,7 @@ use super::args::ModelArgs;
 use drafthorse::{
     AcceptanceRule, Finish, Provenance, SamplingOptions, Stats, StepToken,
     cost::{CostMeter, RowCost},
+    inspect::Names,
     logits::processors::MirostatVersion,
     model::threads,
 };
@@ -219,12 +220,14 @@ pub(crate) fn sampling(options: &SamplingOptions) -> Value {
     })
 }
 
-/// A token of a text, with its log-probabilities if they were wanted.
-pub(crate) fn token(token: &StepToken) -> Value {
-    let mut object =
-        json!({ "id": token.id, "text": token.text, "provenance": provenance(token.provenance) });
+/// A token of a text, with its log-probabilities if they were wanted. Without a tokenizer there are no texts.
+pub(crate) fn token(token: &StepToken, names: Option<&Names>) -> Value {
+    let text = names.map(|_| &token.text);
+    let mut object = json!({ "id": token.id, "text": text, "provenance": provenance(token.provenance) });
     if let Some(found) = &token.log_probs {
-        let top = found.top.iter().map(|(token, logprob)| json!({ "id": token, "logprob": logprob }));
+        let top = found.top.iter().map(|(token, logprob)| {
+            json!({ "id": token, "text": names.map(|names| names.name(*token)), "logprob": logprob })
+        });
         object["logprob"] = finite(found.chosen);
         object["rank"] = json!(found.rank);
         object["top_logprobs"] = top.collect();

@@ -3,11 +3,10 @@
 use super::{args::ModelArgs, failure::Failure, parts};
 use clap::{Args, ValueEnum};
 use drafthorse::{
-    TokenId, Transformer,
+    Transformer,
     engine::EngineBuilder,
-    logits::{Combine, Guidance, Weights},
+    logits::{Combine, Weights},
     model::{Ensemble, LawSpec, LayeredLaw},
-    verifier::Guide,
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -16,12 +15,20 @@ use std::sync::Arc;
 #[derive(Args, Clone)]
 #[command(next_help_heading = "The expert's law")]
 pub(crate) struct LawArgs {
-    /// Make the expert's law of its layers: sled or dola, NAME:SETTING=VALUE,... ; both take layers (all, low, high, or
-    /// numbers such as 2+4), sled also scale, rate, steps and floor, dola relative-top and floor
+    /// Make the expert's law of its layers: sled or dola, NAME:SETTING=VALUE,...
+    ///
+    /// Both have layers, the early ones that are looked at: all, low or high (every second one of that half), or
+    /// numbers such as 2+4; sled: all, dola: low. And floor, the logit of tokens that are left out: at most 0, -1000.
+    ///
+    /// sled takes a step from the last layer's law to where the way through the layers points: scale, how many tokens
+    /// are kept (1 or more, 10); rate, how far the step goes (0 to 100, 2); steps, in how many (1 to 100, 1).
+    ///
+    /// dola keeps what the last layer says more of than the early layer most unlike it: relative-top, the share of the
+    /// best token's probability from which on a token is kept (0 to 1, 0.1).
     #[arg(long, value_name = "LAW", value_parser = parse_law)]
     pub(crate) law: Option<String>,
-    /// Further models of the same vocabulary, in a list, whose laws are combined with the expert's: folders, demo, or
-    /// demo-drafter
+    /// Further models of the same vocabulary, in a list, whose laws are combined with the expert's: folders, demo,
+    /// demo-drafter, or bench-134m
     #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "law")]
     pub(crate) ensemble: Vec<String>,
     /// How they are combined
@@ -30,13 +37,6 @@ pub(crate) struct LawArgs {
     /// Their weights, in a list that begins with the expert's; without it all are equal
     #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "ensemble")]
     pub(crate) ensemble_weights: Vec<f64>,
-    /// Push the expert away from what it says after another prompt (classifier-free guidance): 1 changes nothing,
-    /// 1.5 is usual
-    #[arg(long, visible_alias = "cfg-scale", value_name = "X", allow_negative_numbers = true)]
-    pub(crate) guidance_scale: Option<f64>,
-    /// The other prompt; without it the last token of the prompt alone
-    #[arg(long, value_name = "TEXT", requires = "guidance_scale")]
-    pub(crate) negative_prompt: Option<String>,
 }
 
 fn parse_law(text: &str) -> Result<String, String> {
@@ -73,7 +73,7 @@ impl LawArgs {
             return Ok(ExpertLaw::Own);
         }
         let members: Vec<_> =
-            self.ensemble.iter().map(|name| parts::member(name, models)).collect::<Result<_, _>>()?;
+            self.ensemble.iter().map(|name| parts::expert(name, models)).collect::<Result<_, _>>()?;
         let weights = || match &self.ensemble_weights[..] {
             [] => Weights::equal(members.len() + 1),
             weights => Weights::new(weights.to_vec()),
@@ -109,7 +109,6 @@ impl LawArgs {
             let by = if weights.is_empty() { String::new() } else { format!(" by {}", weights.join(" : ")) };
             parts.push(format!("{how} with {}{by}", self.ensemble.join(", ")));
         }
-        parts.extend(self.guidance_scale.map(|scale| format!("guidance {scale}")));
         (!parts.is_empty()).then(|| format!("expert's law: {}", parts.join(", ")))
     }
 
@@ -120,25 +119,7 @@ impl LawArgs {
             "ensemble": self.ensemble,
             "ensemble_by": self.how().filter(|_| !self.ensemble.is_empty()),
             "ensemble_weights": self.ensemble_weights,
-            "guidance_scale": self.guidance_scale,
-            "negative_prompt": self.negative_prompt,
         })
-    }
-
-    /// The other prompt of guidance.
-    pub(crate) fn guide(&self, prompt: &[TokenId], expert: &Transformer) -> Result<Option<Guide>, Failure> {
-        let Some(scale) = self.guidance_scale else { return Ok(None) };
-        let guidance = Guidance::new(scale).map_err(Failure::new)?;
-        let negative = match (&self.negative_prompt, expert.tokenizer()) {
-            (None, _) => prompt.last().copied().into_iter().collect(),
-            (Some(text), Some(tokenizer)) => tokenizer.encode(text)?,
-            (Some(_), None) => {
-                return Err(Failure::new(
-                    "--negative-prompt is text, and the expert has no tokenizer.json; leave it out: the last token of the prompt then stands alone",
-                ));
-            }
-        };
-        Ok(Some(Guide { negative, guidance }))
     }
 }
 

@@ -12,6 +12,7 @@ mod devices;
 mod failure;
 mod generate;
 mod grammar;
+mod guidance;
 mod inspect;
 mod interrupt;
 mod json;

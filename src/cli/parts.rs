@@ -65,14 +65,6 @@ pub(crate) fn expert(name: &str, args: &ModelArgs) -> Result<Arc<Transformer>, F
     model(name, &device, args.load_options(false), demo::expert)
 }
 
-/// Opens a member of an ensemble: as an expert, or the demo drafter.
-pub(crate) fn member(name: &str, args: &ModelArgs) -> Result<Arc<Transformer>, Failure> {
-    if name == "demo-drafter" {
-        return Ok(demo::drafter(&open_device(args.device)?, args.load_options(false))?);
-    }
-    expert(name, args)
-}
-
 /// Opens a drafter: a folder, `demo`, `ngram` or `none`.
 pub(crate) fn drafter(name: &str, args: &ModelArgs) -> Result<DrafterPart, Failure> {
     match name {
@@ -86,7 +78,12 @@ pub(crate) fn drafter(name: &str, args: &ModelArgs) -> Result<DrafterPart, Failu
         _ => {
             let device = open_device(args.draft_device.unwrap_or(args.device))?;
             let options = args.load_options(true);
-            let model = model(name, &device, options, demo::drafter)?;
+            let model = model(name, &device, options, demo::drafter).map_err(|failure| match failure {
+                Failure::Message(text) if text.contains("is not a folder") => {
+                    Failure::Message(text + "; a drafter can also be `ngram` or `none`")
+                }
+                failure => failure,
+            })?;
             Ok(DrafterPart::Model { name: name.to_owned(), model })
         }
     }
@@ -108,6 +105,9 @@ fn model(
     if name == "demo" {
         return Ok(demo(device, options)?);
     }
+    if name == "demo-drafter" {
+        return Ok(demo::drafter(device, options)?);
+    }
     if name == synthetic::BENCH_134M {
         return Ok(synthetic::bench_134m(device, options)?);
     }
@@ -121,8 +121,9 @@ pub(crate) fn folder(name: &str) -> Result<&Path, Failure> {
         return Ok(folder);
     }
     Err(Failure::new(format!(
-        "`{name}` is not a folder; name a Hugging Face folder with config.json and model.safetensors, or `demo`, or `{}`; a drafter can also be `ngram` or `none`",
-        synthetic::BENCH_134M
+        "`{name}` is not a folder; name a Hugging Face folder with config.json and model.safetensors, `demo`, `demo-drafter`, or `{}`{}",
+        synthetic::BENCH_134M,
+        if name == "ngram" || name == "none" { "; `ngram` and `none` are for --drafter alone" } else { "" }
     )))
 }
 

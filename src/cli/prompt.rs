@@ -8,16 +8,33 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// A prompt that is text.
+#[derive(Args, Clone)]
+pub(crate) struct TextArgs {
+    /// The prompt ("" is the empty one); without it, the file or the standard input
+    #[arg(conflicts_with_all = ["file", "prompt_option"])]
+    prompt: Option<String>,
+    /// The prompt, for those who write it as an option
+    #[arg(
+        short = 'p',
+        long = "prompt",
+        value_name = "TEXT",
+        conflicts_with = "file",
+        allow_hyphen_values = true
+    )]
+    prompt_option: Option<String>,
+    /// Read the prompt from a file
+    #[arg(short = 'f', long, value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+/// A prompt in text or in tokens.
 #[derive(Args, Clone)]
 pub(crate) struct PromptArgs {
-    /// The prompt; without it, the file or the standard input
-    #[arg(conflicts_with_all = ["file", "tokens"])]
-    prompt: Option<String>,
-    /// Read the prompt from a file
-    #[arg(short = 'f', long, value_name = "FILE", conflicts_with = "tokens")]
-    file: Option<PathBuf>,
+    #[command(flatten)]
+    text: TextArgs,
     /// Token ids instead of text, separated by commas or spaces; works for folders without a tokenizer
-    #[arg(long, value_name = "IDS", value_parser = parse_tokens)]
+    #[arg(long, value_name = "IDS", value_parser = parse_tokens, conflicts_with_all = ["prompt", "prompt_option", "file"])]
     pub(crate) tokens: Option<Tokens>,
 }
 
@@ -38,7 +55,7 @@ impl PromptArgs {
             let words: Vec<_> = tokens.0.iter().map(ToString::to_string).collect();
             return Ok((tokens.0.clone(), words.join(" ") + " "));
         }
-        let text = self.text()?;
+        let text = self.text.read()?;
         let Some(tokenizer) = expert.tokenizer() else {
             return Err(Failure::new(format!(
                 "{name} has no tokenizer.json; give token ids with --tokens 1,2,3"
@@ -46,17 +63,27 @@ impl PromptArgs {
         };
         Ok((tokenizer.encode(&text)?, text))
     }
+}
 
-    /// The prompt as text.
-    pub(crate) fn text(&self) -> Result<String, Failure> {
-        match (&self.prompt, &self.file) {
+impl TextArgs {
+    /// The prompt.
+    pub(crate) fn read(&self) -> Result<String, Failure> {
+        match (self.prompt.as_ref().or(self.prompt_option.as_ref()), &self.file) {
             (Some(prompt), _) => Ok(prompt.clone()),
             (None, Some(file)) => file_text(file),
-            (None, None) => {
-                standard_input("no prompt: give one as an argument, with -f FILE, or on the standard input")
-            }
+            (None, None) => standard_input(
+                "no prompt: give one as an argument (\"\" is the empty one), with -f FILE, or on the standard input",
+            ),
         }
     }
+}
+
+/// What a file holds, or what to do where `name` is rather a text.
+pub(crate) fn file_or_hint(file: &Path, hint: &str) -> Result<String, Failure> {
+    std::fs::read_to_string(file).map_err(|error| {
+        let hint = if file.exists() { String::new() } else { format!("; {hint}") };
+        Failure::new(format!("cannot read {}: {error}{hint}", file.display()))
+    })
 }
 
 /// What a file holds.
@@ -73,6 +100,7 @@ pub(crate) fn standard_input(missing: &str) -> Result<String, Failure> {
     }
     let mut text = String::new();
     match input.read_to_string(&mut text) {
+        Ok(0) => Err(Failure::new(format!("{missing}, which is empty"))),
         Ok(_) => Ok(text),
         Err(error) => Err(Failure::new(format!("cannot read the standard input: {error}"))),
     }

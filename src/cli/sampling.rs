@@ -11,7 +11,10 @@ use drafthorse::{
         processors::{Dry, Mirostat, MirostatVersion},
     },
 };
-use std::sync::Arc;
+use std::{
+    hash::{BuildHasher, Hasher, RandomState},
+    sync::Arc,
+};
 
 /// How tokens are sampled. What is not named is off.
 #[derive(Args, Clone)]
@@ -27,11 +30,11 @@ pub(crate) struct SamplingArgs {
         allow_negative_numbers = true
     )]
     pub(crate) temperature: f32,
-    /// The same seed gives the same text
-    #[arg(short = 's', long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
-    pub(crate) seed: u64,
-    /// Keep this many most probable tokens; 0 is off
-    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
+    /// The same seed gives the same text; -1 draws one and says which
+    #[arg(short = 's', long, value_name = "N", default_value = "0", value_parser = parse_seed, allow_negative_numbers = true)]
+    pub(crate) seed: Seed,
+    /// Keep this many most probable tokens; 0 (or -1) is off
+    #[arg(long, value_name = "N", default_value = "0", value_parser = parse_top_k, allow_negative_numbers = true)]
     top_k: usize,
     /// Keep the most probable tokens up to this mass; 1 is off
     #[arg(long, value_name = "P", default_value_t = 1.0, allow_negative_numbers = true)]
@@ -140,7 +143,7 @@ pub(crate) struct SamplingArgs {
     #[arg(long, visible_alias = "no-repeat-ngram", value_name = "N", default_value_t = 0)]
     no_repeat_ngram_size: usize,
     /// A word that never comes as the tokens the tokenizer makes of it, with a space before it or without; may be
-    /// repeated
+    /// repeated. Commas do not part words: they belong to it
     #[arg(long, visible_alias = "bad-words", value_name = "TEXT")]
     bad_word: Vec<String>,
     /// No end of the text before it has as many tokens
@@ -159,7 +162,7 @@ pub(crate) struct SamplingArgs {
     /// is that of llama.cpp
     #[arg(long, value_name = "ORDER", value_parser = parse_order, conflicts_with = "sampler_preset")]
     samplers: Option<Order>,
-    /// The order of another engine: hf (transformers), llama.cpp or vllm
+    /// The order of another engine: hf (also transformers), llama.cpp (also llama-cpp) or vllm
     #[arg(long, value_name = "NAME", default_value = "hf", value_parser = parse_preset)]
     sampler_preset: Order,
 }
@@ -227,6 +230,34 @@ impl SamplingArgs {
     }
 }
 
+/// What chance hangs on.
+#[derive(Clone, Copy)]
+pub(crate) struct Seed {
+    /// The seed itself.
+    pub(crate) value: u64,
+    /// Whether it was drawn, and not given.
+    pub(crate) drawn: bool,
+}
+
+fn parse_seed(text: &str) -> Result<Seed, String> {
+    match text.parse() {
+        Ok(value) => Ok(Seed { value, drawn: false }),
+        // Short enough to be typed again. Every hasher of the standard library is keyed by chance.
+        Err(_) if text == "-1" => {
+            Ok(Seed { value: RandomState::new().build_hasher().finish() >> 32, drawn: true })
+        }
+        Err(_) => Err(format!("`{text}` is no seed; write a whole number from 0 on, or -1 to draw one")),
+    }
+}
+
+fn parse_top_k(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(k) => Ok(k),
+        Err(_) if text == "-1" => Ok(0),
+        Err(_) => Err(format!("`{text}` is no number of tokens; 0 is off")),
+    }
+}
+
 /// A number of last tokens; 0 is all of them, as in the options.
 #[derive(Clone, Copy)]
 struct Last(usize);
@@ -254,8 +285,11 @@ fn parse_order(text: &str) -> Result<Order, String> {
 }
 
 fn parse_preset(text: &str) -> Result<Order, String> {
-    if Order::PRESETS.contains(&text) {
-        return parse_order(text);
+    match text.to_ascii_lowercase().replace('_', "-").as_str() {
+        "hf" | "transformers" | "huggingface" => return Ok(Order::hf()),
+        "llama.cpp" | "llama-cpp" | "llamacpp" | "llama" => return Ok(Order::llama_cpp()),
+        "vllm" => return Ok(Order::vllm()),
+        _ => {}
     }
     Err(format!("there are {}; a list of stages goes with --samplers", Order::PRESETS.join(", ")))
 }

@@ -98,7 +98,8 @@ fn sources(args: &ScoreArgs) -> Result<Vec<(String, String)>, Failure> {
     match (&args.prompt, &args.file) {
         (Some(text), _) => Ok(vec![("the text".into(), text.clone())]),
         (None, Some(file)) if file.as_os_str() != "-" => {
-            let (name, text) = (file.display().to_string(), prompt::file_text(file)?);
+            let (name, text) =
+                (file.display().to_string(), prompt::file_or_hint(file, "a text goes with -p TEXT")?);
             let lines = file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("jsonl"));
             if lines { json_lines(file, &text) } else { Ok(vec![(name, text)]) }
         }

@@ -1,7 +1,7 @@
 //! What can be said to `drafthorse inspect`.
 
 use crate::cli::{
-    args::{DraftingArgs, PartArgs, SamplingArgs},
+    args::{DraftingArgs, PartArgs, SamplingArgs, parse_limit},
     laws::LawArgs,
     prompt::PromptArgs,
 };
@@ -20,8 +20,8 @@ pub(crate) struct InspectArgs {
     pub(crate) law: LawArgs,
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
-    /// Generate up to N tokens after the prompt, and look at them too
-    #[arg(short = 'n', long, visible_alias = "n-predict", value_name = "N", help_heading = "Looking")]
+    /// Generate up to N tokens after the prompt, and look at them too; -1 goes on until the context is full
+    #[arg(short = 'n', long, visible_alias = "n-predict", value_name = "N", value_parser = parse_limit, allow_negative_numbers = true, help_heading = "Looking")]
     pub(crate) generate: Option<usize>,
     /// Do not end at the model's end-of-text token
     #[arg(long, requires = "generate", help_heading = "Looking")]

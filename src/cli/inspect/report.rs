@@ -9,7 +9,7 @@ use crate::cli::{
 };
 use drafthorse::{
     AcceptanceRule, SamplingOptions, Transformer,
-    inspect::{Facts, Inspection, Origin, Position},
+    inspect::{Belief, Facts, Inspection, Origin, Position},
     verifier::describe,
 };
 use serde_json::Value;
@@ -22,7 +22,8 @@ pub(super) fn facts(args: &InspectArgs, parts: &Parts, rule: &dyn AcceptanceRule
         other => other.name().to_owned(),
     };
     let length = args.drafting.length(&parts.drafter);
-    let drafted = if args.generate.is_some() { format!(", k = {length}") } else { String::new() };
+    let drafted =
+        if args.generate.is_some() && length > 0 { format!(", k = {length}") } else { String::new() };
     let options = args.parts.models.load_options(false);
     Ok(Facts {
         expert: [Some(named(&args.parts.expert, &parts.expert)), args.law.describe()]
@@ -62,7 +63,7 @@ fn sampling(args: &InspectArgs, parts: &Parts) -> Result<String, Failure> {
         }
     }
     if args.generate.is_some() {
-        parts.push(format!("seed {}", args.sampling.seed));
+        parts.push(format!("seed {}", args.sampling.seed.value));
     }
     Ok(parts.join(", "))
 }
@@ -104,6 +105,7 @@ pub(super) fn notes(
             model.config().vocab_size
         )),
         DrafterPart::Model { .. } => {}
+        DrafterPart::None => notes.push("drafter: none; what needs its probabilities is left out".into()),
         other => notes.push(format!(
             "drafter {} is no model and has no probabilities: what needs them is left out",
             other.name()
@@ -124,19 +126,49 @@ pub(super) fn notes(
     notes
 }
 
-/// A table of the tokens, and means.
-pub(super) fn print(inspection: &Inspection, out: &mut impl Write) -> Result<(), Failure> {
-    let header =
-        ["#", "token", "origin", "p expert", "p drafter", "entropy", "acceptance", "TV", "expert would say"];
-    let rows = inspection.positions.iter().map(row);
+/// Where the column of what is sampled stands: beside the expert's own.
+const AS_SAMPLED: usize = 4;
+
+/// A table of the tokens, and means; `warm` where what is sampled is more than the most probable token.
+pub(super) fn print(inspection: &Inspection, warm: bool, out: &mut impl Write) -> Result<(), Failure> {
+    let mut header = vec![
+        "#",
+        "token",
+        "origin",
+        "p expert",
+        "p drafter",
+        "entropy",
+        "acceptance",
+        "TV",
+        "expert would say",
+    ];
+    let mut rows: Vec<_> = inspection.positions.iter().map(row).collect();
+    if warm {
+        header.insert(AS_SAMPLED, "as sampled");
+        for (row, position) in rows.iter_mut().zip(&inspection.positions) {
+            let sampled = position.expert.as_ref().map(|belief| belief.sampled_probability);
+            row.insert(AS_SAMPLED, decimal(sampled, 4));
+        }
+    }
     writeln!(out, "{}", numbers(table(header, rows), 3))?;
     let summary = &inspection.summary;
-    for (name, mean) in [("expert", &summary.expert), ("drafter", &summary.drafter)] {
+    let excluded = |belief: fn(&Position) -> Option<&Belief>| {
+        inspection.positions.iter().filter_map(belief).filter(|belief| belief.log_prob.is_none()).count()
+    };
+    let means = [
+        ("expert", &summary.expert, excluded(|position| position.expert.as_ref())),
+        ("drafter", &summary.drafter, excluded(|position| position.drafter.as_ref())),
+    ];
+    for (name, mean, excluded) in means {
         if let Some(mean) = mean {
+            let perplexity = match mean.perplexity {
+                None if excluded == 1 => "infinite (1 token has probability 0 under this law)".into(),
+                None => format!("infinite ({excluded} tokens have probability 0 under this law)"),
+                perplexity => decimal(perplexity, 2),
+            };
             writeln!(
                 out,
-                "{name}: perplexity {}, entropy {:.2} nats, the most probable token came {:.0} % of the time",
-                decimal(mean.perplexity, 2),
+                "{name}: perplexity {perplexity}, entropy {:.2} nats, the most probable token came {:.0} % of the time",
                 mean.entropy,
                 mean.top * 100.0
             )?;
@@ -165,14 +197,21 @@ pub(super) fn print(inspection: &Inspection, out: &mut impl Write) -> Result<(),
     Ok(())
 }
 
+/// The token, and the text that became complete with it where it is the last part of a character.
+fn token(position: &Position) -> String {
+    let part = position.name.ends_with('>') && position.name.contains('<') && !position.name.contains('|');
+    let whole = Some(&position.text).filter(|text| part && !text.is_empty() && **text != position.name);
+    format!("{:?}", position.name) + &whole.map(|text| format!(" {text}")).unwrap_or_default()
+}
+
 /// Entropy and laws are those at temperature 1.
-fn row(position: &Position) -> [String; 9] {
+fn row(position: &Position) -> Vec<String> {
     let (expert, drafter) = (position.expert.as_ref(), position.drafter.as_ref());
     let laws = position.pair.as_ref().map(|pair| &pair.raw);
     let best = expert.and_then(|belief| belief.candidates.first());
-    [
+    vec![
         position.index.to_string(),
-        format!("{:?}", position.name),
+        token(position),
         if position.origin == Origin::Prompt { String::new() } else { position.origin.name().into() },
         decimal(expert.map(|belief| belief.probability), 4),
         decimal(drafter.map(|belief| belief.probability), 4),
