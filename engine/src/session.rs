@@ -123,7 +123,8 @@ impl<'a> Session<'a> {
         &self.stats
     }
 
-    /// What is to be said about the expert's certainty so far, against the reference of the options.
+    /// What is to be said about the expert's certainty so far, against the reference of the options; nothing before
+    /// [`Drift::POSITIONS`] tokens.
     pub fn drift(&self) -> Option<DriftWarning> {
         self.watched().and_then(Drift::check)
     }
@@ -210,6 +211,7 @@ impl<'a> Session<'a> {
             other_time: Duration::ZERO,
             price: None,
             judged: self.watch.judged(&draft, &verdict),
+            agreed: self.watch.agreed(&draft, &reading, &verdict),
             finish: emitted.finish,
         };
         step.other_time = start.elapsed().saturating_sub(draft_time + verify_time);

@@ -29,7 +29,8 @@ pub struct StepToken {
     pub text: String,
     /// Log-probabilities under the expert at its position, where they are wanted.
     pub log_probs: Option<LogProbs>,
-    /// How sure the expert was at its position, where that is recorded.
+    /// How sure the expert was at its position, where that is wanted
+    /// ([`SessionOptions::certainties`](crate::SessionOptions)).
     pub certainty: Option<Certainty>,
 }
 
@@ -80,8 +81,14 @@ pub struct Step {
     /// in none of the others.
     pub price: Option<Price>,
     /// The drafter's confidence (its raw probability) in each token it proposed that was looked at, and whether it stood;
-    /// where that is recorded.
+    /// where that is recorded. It says how long drafts should be: what
+    /// [`AcceptanceEstimate`](drafthorse_logits::calibration::AcceptanceEstimate) is fitted to, and not a rule's
+    /// calibrators.
     pub judged: Vec<Judged>,
+    /// At the same positions, the drafter's highest raw probability, and whether its most probable token is the expert's:
+    /// what the drafter's calibrator of a cascade's criterion ([`Confidence`](drafthorse_verifier::Confidence)) is fitted
+    /// to, which looks at the same number. Which token was drawn, and whether it stood, does not matter.
+    pub agreed: Vec<Judged>,
     /// Why the text ended, if it did.
     pub finish: Option<Finish>,
 }
@@ -101,6 +108,7 @@ impl Step {
             other_time: Duration::ZERO,
             price: None,
             judged: Vec::new(),
+            agreed: Vec::new(),
             finish: None,
         }
     }
