@@ -3,7 +3,7 @@
 use super::{
     Outcome,
     args::GenerateArgs,
-    confidence::Record,
+    confidence::{Record, note_drift},
     failure::Failure,
     interrupt::{INTERRUPTED, Interrupt},
     json::{self, StatsJson},
@@ -14,7 +14,7 @@ use anstyle::{AnsiColor, Style};
 use drafthorse::{
     AcceptanceRule, Engine, Finish, Kind, SamplingOptions, SessionOptions, Stats, Step, TokenId,
     engine::{Provenance, StepToken},
-    logits::drift::DriftWarning,
+    logits::drift::Drift,
 };
 use serde_json::json;
 use std::{io::Write, process::ExitCode, sync::Arc};
@@ -64,10 +64,10 @@ pub(crate) fn run(args: &GenerateArgs) -> Outcome {
             None => {}
         }
     }
-    args.confidence.save(&result.record)?;
-    if let Some(warning) = &result.drift {
-        output::note(&format!("warning: {warning}"));
+    if let Some(drift) = &result.drift {
+        note_drift(drift);
     }
+    args.confidence.save(&result.record)?;
     match failed {
         Some(failure) => Err(failure),
         None if interrupt.seen() => Ok(ExitCode::from(INTERRUPTED)),
@@ -83,7 +83,7 @@ struct Generation {
     finish: Option<Finish>,
     stats: Stats,
     record: Record,
-    drift: Option<DriftWarning>,
+    drift: Option<Drift>,
 }
 
 fn generate(
@@ -102,6 +102,7 @@ fn generate(
         let step = match step {
             Ok(step) => step,
             Err(error) => {
+                result.drift = session.watched().cloned();
                 if !result.tokens.is_empty() {
                     end_line(args, &mut out)?;
                 }
@@ -116,7 +117,7 @@ fn generate(
         result.tokens.extend(step.tokens);
         result.finish = step.finish;
     }
-    result.drift = session.drift();
+    result.drift = session.watched().cloned();
     end_line(args, &mut out)
 }
 
@@ -259,7 +260,7 @@ fn print_json(
         "finish": json::finish(result.finish.as_ref()),
         "expert": args.parts.expert,
         "drafter": parts.drafter.name(),
-        "drift": result.drift.as_ref().map(ToString::to_string),
+        "drift": result.drift.as_ref().and_then(Drift::check).map(|warning| warning.to_string()),
         "law": args.law.json(),
         "rule": json::rule(rule),
         "draft_length": args.draft_length(&parts.drafter),

@@ -17,6 +17,7 @@ mod interrupt;
 mod json;
 mod laws;
 mod output;
+mod pairs;
 mod parts;
 mod prompt;
 mod prompts;
