@@ -8,7 +8,8 @@ pub enum LogProbsOf {
     /// processor.
     #[default]
     Raw,
-    /// What is sampled: after all processors, `-inf` for what they exclude.
+    /// The expert's after all processors, `-inf` for what they exclude. A rule with another law than the expert's may let
+    /// such a token stand.
     Processed,
 }
 
