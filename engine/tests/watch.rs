@@ -6,13 +6,14 @@ use drafthorse_engine::{
     Abstain, Engine, ErrorKind, Finish, SequentialCascade, SequentialRule, SessionOptions, Step,
 };
 use drafthorse_logits::{
-    Constraint, ConstraintError, Matcher, Probs, SamplingOptions, TokenId, TokenSet,
+    Constraint, ConstraintError, Guidance, LogProbsOptions, Matcher, Probs, SamplingOptions, TokenId,
+    TokenSet,
     calibration::{AcceptanceEstimate, Calibrator, Judged, Reliability},
     drift::{Certainty, Reference},
     exact::{distance, outcomes},
 };
 use drafthorse_model::TableModel;
-use drafthorse_verifier::{AcceptanceRule, Confidence, rule};
+use drafthorse_verifier::{AcceptanceRule, Confidence, Guide, rule};
 use std::{collections::HashMap, sync::Arc};
 
 const PROMPT: [TokenId; 4] = [0, 1, 0, 1];
@@ -368,4 +369,22 @@ fn what_makes_no_sense_is_refused() {
     let options = SessionOptions { record: true, ..options(1.0, 5) };
     let error = cascade.generate(&PROMPT, &options, SequentialRule::Token { lenience: 0.5 }).unwrap_err();
     assert!(error.to_string().starts_with("a sequential cascade records no confidences"), "{error}");
+}
+
+#[test]
+fn sequential_cascades_drop_no_option_in_silence() {
+    let mut cascade = SequentialCascade::new(expert(5), other(5)).unwrap();
+    let guide = Some(Guide { negative: vec![1], guidance: Guidance::new(1.5).unwrap() });
+    let log_probs = Some(LogProbsOptions::default());
+    for (options, wanted) in [
+        (SessionOptions { guide, ..options(1.0, 5) }, "a sequential cascade has no guidance"),
+        (SessionOptions { log_probs, ..options(1.0, 5) }, "a sequential cascade gives no log-probabilities"),
+    ] {
+        for rule in [SequentialRule::Token { lenience: 0.5 }, SequentialRule::Sequence { threshold: 0.5 }] {
+            let error = cascade.generate(&PROMPT, &options, rule).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Option);
+            let text = error.to_string();
+            assert!(text.starts_with(wanted) && text.ends_with("use a session"), "{text}");
+        }
+    }
 }
