@@ -19,18 +19,13 @@ test:
 
 # Every example runs to its end.
 examples:
-    for example in embed swap custom_drafter custom_rule perplexity; do cargo run --release --quiet --example $example || exit 1; done
+    for example in embed swap custom_drafter custom_rule perplexity structured; do cargo run --release --quiet --example $example || exit 1; done
 
 # The page of `inspect` in a browser (needs Chromium). A package of its own, so that its dependencies leave those of
 # the workspace alone.
 browser:
     cargo build --release
     DRAFTHORSE_BIN=$PWD/target/release/drafthorse cargo test --manifest-path tests/browser/Cargo.toml
-
-# The page of `inspect` in headless Chromium, which must be installed.
-browser:
-    cargo build --release
-    DRAFTHORSE_BIN="$PWD/target/release/drafthorse" cargo test --manifest-path tests/browser/Cargo.toml --target-dir target/browser
 
 # Licences, advisories and sources of all dependencies (needs cargo-deny).
 deny:

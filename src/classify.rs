@@ -71,9 +71,11 @@ pub struct Question<'a> {
 }
 
 impl<'a> Question<'a> {
-    /// With a space between prompt and label, unless the prompt ends in white space.
+    /// With a space between prompt and label, unless the prompt ends or a label begins with white space.
     pub fn new(prompt: &'a str, labels: &'a [String]) -> Self {
-        let spaced = prompt.is_empty() || prompt.ends_with(char::is_whitespace);
+        let spaced = prompt.is_empty()
+            || prompt.ends_with(char::is_whitespace)
+            || labels.iter().any(|label| label.starts_with(char::is_whitespace));
         let separator = if spaced { "" } else { " " };
         Self { prompt, labels, separator, end: None, normalize: Normalize::Sum, premise: "" }
     }

@@ -14,7 +14,7 @@
 //! let model = |seed| CachedModel::new(Arc::new(TableModel::random(8, 2.0, seed)));
 //! let sampler = Sampler::new(&SamplingOptions { temperature: 1.0, ..Default::default() })?;
 //! let (mut expert, mut drafter) = (model(1), model(2));
-//! let sides = Sides { expert: &mut expert, drafter: Some(&mut drafter), rule: &Lossless, sampler: &sampler };
+//! let sides = Sides { expert: &mut expert, drafter: Some(&mut drafter), rule: &Lossless, sampler: &sampler, prompt_sampler: &sampler };
 //! let positions = look(sides, &Text::prompt(&[1, 5, 2]), &Look::default(), &|id| id.to_string())?;
 //! let laws = &positions[2].pair.as_ref().unwrap().sampled;
 //! assert!((laws.expected_acceptance - (1.0 - laws.total_variation)).abs() < 1e-12); // lossless

@@ -9,6 +9,9 @@ use drafthorse_logits::{LogitsProcessor, Proposal, Sampler, SamplingOptions, Tok
 use drafthorse_verifier::Round;
 use std::sync::Arc;
 
+/// More beams are taken for a mistake.
+const MOST_BEAMS: usize = 4096;
+
 /// When a beam search ends, once as many texts are complete as there are beams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -42,7 +45,8 @@ pub enum EarlyStopping {
 #[derive(Clone)]
 #[allow(clippy::exhaustive_structs)]
 pub struct BeamSearch {
-    /// How many unfinished texts are kept, 1 or more; 1 is greedy decoding.
+    /// How many unfinished texts are kept, 1 to 4096; 1 is greedy decoding, but that with a length penalty and
+    /// [`EarlyStopping::Certain`] the search goes on behind the end of a text.
     pub beams: usize,
     /// Above 0 long texts score better than their sum (1 is the mean), below 0 worse; 0 is the sum.
     pub length_penalty: f64,
@@ -176,8 +180,8 @@ fn check(engine: &Engine, prompt: &[TokenId], options: &BeamSearch) -> Result<()
     check_ending(&SessionOptions { max_tokens, stop_tokens, ..Default::default() }, engine)?;
     let fail = |message: String| Err(Error::new(ErrorKind::Option, message));
     let (beams, best, penalty) = (options.beams, options.best, options.length_penalty);
-    if beams == 0 {
-        return fail("a search with 0 beams; at least 1 is needed".into());
+    if beams == 0 || beams > MOST_BEAMS {
+        return fail(format!("a search with {beams} beams; 1 to {MOST_BEAMS} are possible"));
     }
     if best == 0 || best > beams {
         return fail(format!(
@@ -223,7 +227,7 @@ impl Search<'_> {
         let mut done: Vec<(f64, Beam)> = Vec::new();
         for step in 1..=length {
             let candidates = self.candidates(&beams)?;
-            let mut next = Vec::with_capacity(width);
+            let mut next = Vec::new();
             for (rank, Candidate { beam, token, sum }) in candidates.into_iter().enumerate() {
                 let longer = || Beam { tokens: [&beams[beam].tokens[..], &[token]].concat(), sum };
                 if step == length || self.options.stop_tokens.contains(&token) {

@@ -257,7 +257,8 @@ fn what_makes_no_sense_is_refused() {
     let base = BeamSearch::default;
     assert_eq!(error(&[], base()).0, ErrorKind::Prompt);
     for (options, message) in [
-        (BeamSearch { beams: 0, ..base() }, "a search with 0 beams; at least 1 is needed"),
+        (BeamSearch { beams: 0, ..base() }, "a search with 0 beams; 1 to 4096 are possible"),
+        (BeamSearch { beams: 4097, ..base() }, "a search with 4097 beams; 1 to 4096 are possible"),
         (
             BeamSearch { best: 5, ..base() },
             "5 best texts of 4 beams; ask for 1 to 4, or search with more beams",

@@ -3,10 +3,12 @@ use crate::{Scores, TokenId, largest, log_sum_exp};
 /// Of which law log-probabilities are given.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum LogProbsOf {
-    /// The model's own: the softmax of its logits before any processor.
+    /// The expert's own: the softmax of its logits (of layers, of several models, guided, if it is so) before any
+    /// processor.
     #[default]
     Raw,
-    /// What is sampled: after all processors, `-inf` for what they exclude.
+    /// The expert's after all processors, `-inf` for what they exclude. A rule with another law than the expert's may let
+    /// such a token stand.
     Processed,
 }
 

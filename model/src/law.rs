@@ -59,7 +59,7 @@ impl EarlyLayers {
             Self::High => layers / 2..layers,
         };
         let chosen: Vec<_> = range.step_by(2).collect();
-        if chosen.is_empty() { vec![0] } else { chosen }
+        if chosen.is_empty() { vec![first.min(layers.saturating_sub(1))] } else { chosen }
     }
 }
 
@@ -238,7 +238,7 @@ mod tests {
         assert_eq!(All.of(3, true), [0, 1, 2]);
         assert_eq!(Low.of(32, false), [0, 2, 4, 6, 8, 10, 12, 14]);
         assert_eq!(Low.of(6, true), [2]);
-        assert_eq!(Low.of(2, true), [0], "there is no other");
+        assert_eq!((Low.of(5, true), Low.of(2, true), Low.of(1, true)), (vec![2], vec![1], vec![0]));
         assert_eq!(High.of(6, true), [3, 5]);
         assert_eq!((High.of(80, false)[0], Low.of(80, false).len()), (60, 10));
         assert_eq!(Listed(vec![4, 1]).of(6, true), [4, 1]);

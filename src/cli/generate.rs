@@ -14,7 +14,7 @@ use anstyle::{AnsiColor, Style};
 use drafthorse::{
     AcceptanceRule, Engine, Finish, Kind, SamplingOptions, SessionOptions, Stats, Step, TokenId,
     engine::{Provenance, StepToken},
-    logits::drift::DriftWarning,
+    logits::{Stage, drift::DriftWarning},
 };
 use serde_json::json;
 use std::{io::Write, process::ExitCode, sync::Arc};
@@ -31,6 +31,9 @@ pub(crate) fn run(args: &GenerateArgs) -> Outcome {
     let interrupt = Interrupt::listen();
     let rule = args.confidence.rule(parts::acceptance_rule(&args.parts)?)?;
     let options = options(args, &prompt, &parts, &rule)?;
+    if let Some(note) = idle(&options.sampling).filter(|_| !args.quiet) {
+        output::note(&note);
+    }
     let k = args.draft_length(&parts.drafter);
     let law = args.law.open(&args.parts.models)?;
     let expert = Expert { model: &parts.expert, law: &law };
@@ -64,14 +67,14 @@ pub(crate) fn run(args: &GenerateArgs) -> Outcome {
             None => {}
         }
     }
-    args.confidence.save(&result.record)?;
+    let saved = args.confidence.save(&result.record);
     if let Some(warning) = &result.drift {
         output::note(&format!("warning: {warning}"));
     }
     match failed {
         Some(failure) => Err(failure),
-        None if interrupt.seen() => Ok(ExitCode::from(INTERRUPTED)),
-        None => Ok(ExitCode::SUCCESS),
+        None if interrupt.seen() => saved.map(|()| ExitCode::from(INTERRUPTED)),
+        None => saved.map(|()| ExitCode::SUCCESS),
     }
 }
 
@@ -156,6 +159,19 @@ fn paint(
         _ => Style::new(),
     };
     Ok(write!(out, "{style}{text}{style:#}")?)
+}
+
+/// What is said where options change nothing because the temperature is 0.
+fn idle(options: &SamplingOptions) -> Option<String> {
+    let warmer = SamplingOptions { temperature: 1.0, ..options.clone() };
+    let idle = Stage::ALL.into_iter().filter(|stage| warmer.is_on(*stage) && !options.is_on(*stage));
+    let names: Vec<_> = idle.map(Stage::name).collect();
+    (options.temperature == 0.0 && !names.is_empty()).then(|| {
+        format!(
+            "note: temperature 0 takes the most probable token; {} change nothing (set -t)",
+            names.join(", ")
+        )
+    })
 }
 
 fn sampling(args: &GenerateArgs, parts: &Parts) -> Result<SamplingOptions, Failure> {

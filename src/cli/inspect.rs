@@ -74,7 +74,16 @@ fn check_length(prompt: &[TokenId], parts: &Parts) -> Result<(), Failure> {
 }
 
 fn sampling(args: &InspectArgs, parts: &Parts) -> Result<SamplingOptions, Failure> {
-    args.sampling.options(parts.expert.tokenizer(), args.generate.unwrap_or(0))
+    let mut options = args.sampling.options(parts.expert.tokenizer(), args.generate.unwrap_or(usize::MAX))?;
+    if options.min_tokens > 0 {
+        options.end_tokens = parts::stop_tokens(&parts.expert, args.ignore_eos);
+    }
+    Ok(options)
+}
+
+/// The options as far as they concern tokens that were not generated.
+fn prompt_sampling(options: &SamplingOptions) -> SamplingOptions {
+    SamplingOptions { min_tokens: 0, forced_first: None, forced_last: None, ..options.clone() }
 }
 
 fn generate(
@@ -137,7 +146,9 @@ fn positions(
     prompt: usize,
     trace: &Trace,
 ) -> Result<Vec<Position>, Failure> {
-    let sampler = Sampler::new(&sampling(args, parts)?).map_err(ModelError::from)?.seeded(args.sampling.seed);
+    let options = sampling(args, parts)?;
+    let sampler = |options| Ok::<_, ModelError>(Sampler::new(options)?.seeded(args.sampling.seed));
+    let (sampler, prompt_sampler) = (sampler(&options)?, sampler(&prompt_sampling(&options))?);
     let tokenizer = parts.expert.tokenizer();
     let pieces = tokenizer.map(|tokenizer| pieces(tokenizer, tokens)).transpose()?.unwrap_or_default();
     let names = Names::new(tokenizer.cloned());
@@ -147,7 +158,8 @@ fn positions(
         DrafterPart::None | DrafterPart::Ngram(_) => None,
     };
     let drafter = drafter.as_mut().map(|drafter| drafter as &mut dyn SequenceModel);
-    let sides = Sides { expert: &mut *expert, drafter, rule, sampler: &sampler };
+    let sides =
+        Sides { expert: &mut *expert, drafter, rule, sampler: &sampler, prompt_sampler: &prompt_sampler };
     let wanted = Look { last: args.last as usize, ..Look::default() };
     Ok(look(sides, &text, &wanted, &|id| names.name(id))?)
 }

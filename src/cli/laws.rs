@@ -95,13 +95,19 @@ impl LawArgs {
         Ok(ExpertLaw::Ensemble(members, combine.map_err(Failure::new)?))
     }
 
+    /// The name of how experts are combined.
+    fn how(&self) -> Option<String> {
+        Some(self.ensemble_by.to_possible_value()?.get_name().to_owned())
+    }
+
     /// What was said, in words; `None` for the expert's own law.
     pub(crate) fn describe(&self) -> Option<String> {
         let mut parts: Vec<String> = self.law.iter().cloned().collect();
         if !self.ensemble.is_empty() {
-            let how = self.ensemble_by.to_possible_value();
-            let how = how.as_ref().map_or("", |value| value.get_name());
-            parts.push(format!("{how} with {}", self.ensemble.join(", ")));
+            let how = self.how().unwrap_or_default();
+            let weights: Vec<_> = self.ensemble_weights.iter().map(ToString::to_string).collect();
+            let by = if weights.is_empty() { String::new() } else { format!(" by {}", weights.join(" : ")) };
+            parts.push(format!("{how} with {}{by}", self.ensemble.join(", ")));
         }
         parts.extend(self.guidance_scale.map(|scale| format!("guidance {scale}")));
         (!parts.is_empty()).then(|| format!("expert's law: {}", parts.join(", ")))
@@ -112,6 +118,8 @@ impl LawArgs {
         json!({
             "layers": self.law,
             "ensemble": self.ensemble,
+            "ensemble_by": self.how().filter(|_| !self.ensemble.is_empty()),
+            "ensemble_weights": self.ensemble_weights,
             "guidance_scale": self.guidance_scale,
             "negative_prompt": self.negative_prompt,
         })

@@ -149,7 +149,7 @@ pub(crate) struct SamplingArgs {
     /// The first token of the text
     #[arg(long, alias = "forced-bos-token-id", value_name = "ID")]
     forced_first: Option<TokenId>,
-    /// The last token of a text that gets as long as it may
+    /// The last token of a text that gets as long as --max-tokens allows
     #[arg(long, alias = "forced-eos-token-id", value_name = "ID")]
     forced_last: Option<TokenId>,
     /// Add BIAS to the logit of token ID; -inf bans it; may be repeated

@@ -38,6 +38,8 @@ pub struct Sides<'a> {
     pub rule: &'a dyn AcceptanceRule,
     /// How tokens are sampled.
     pub sampler: &'a Sampler,
+    /// How those of the prompt would be: without what looks at the length of the text.
+    pub prompt_sampler: &'a Sampler,
 }
 
 /// What is looked at.
@@ -153,8 +155,10 @@ struct Place {
 impl Asked<'_> {
     /// What the sampler makes of a row.
     fn scores(&self, sides: &Sides<'_>, place: &Place, logits: &[f32]) -> Result<Scores, ModelError> {
-        let context = Context::new(&self.text.tokens[..=place.at], self.text.prompt);
-        Ok(sides.sampler.scores(&context.remembering(place.memory), logits)?)
+        let Text { tokens, prompt, .. } = *self.text;
+        let sampler = if place.at + 1 < prompt { sides.prompt_sampler } else { sides.sampler };
+        let context = Context::new(&tokens[..=place.at], prompt);
+        Ok(sampler.scores(&context.remembering(place.memory), logits)?)
     }
 
     /// What both sides say of the token after a place.
@@ -173,7 +177,9 @@ impl Asked<'_> {
             // As the drafter itself does where the vocabularies are padded to different lengths.
             let mut logits = draft.row(row).to_vec();
             logits.resize(rows.last.vocab_size(), f32::NEG_INFINITY);
-            let draft = self.scores(sides, place, &logits)?;
+            // Where the law is made of what the drafter says, its rows know nothing of the text's surprises.
+            let memory = if sides.rule.needs_draft_after() { Memory::off() } else { place.memory };
+            let draft = self.scores(sides, &Place { memory, ..*place }, &logits)?;
             position.drafter = Some(belief(&draft, &logits, id, self.look, self.name));
             position.pair = Some(Pair {
                 sampled: laws(sides.rule, id, &draft, expert),
@@ -234,8 +240,13 @@ mod tests {
         let sampler = Sampler::new(&options).expect("in range");
         let mut expert = CachedModel::new(Arc::new(model(6, 1)));
         let mut drafter = CachedModel::new(Arc::new(drafter));
-        let sides =
-            Sides { expert: &mut expert, drafter: Some(&mut drafter), rule: &Lossless, sampler: &sampler };
+        let sides = Sides {
+            expert: &mut expert,
+            drafter: Some(&mut drafter),
+            rule: &Lossless,
+            sampler: &sampler,
+            prompt_sampler: &sampler,
+        };
         let wanted = Look { last, ..Look::default() };
         look(sides, &Text::prompt(&TOKENS), &wanted, &|id| id.to_string()).expect("tables never fail")
     }
@@ -301,7 +312,13 @@ mod tests {
         let sampler = Sampler::new(&options).expect("in range");
         let seen = |last: usize, prompt: usize| -> Vec<f64> {
             let mut expert = CachedModel::new(Arc::new(model(6, 1)));
-            let sides = Sides { expert: &mut expert, drafter: None, rule: &Lossless, sampler: &sampler };
+            let sides = Sides {
+                expert: &mut expert,
+                drafter: None,
+                rule: &Lossless,
+                sampler: &sampler,
+                prompt_sampler: &sampler,
+            };
             let text = Text { prompt, ..Text::prompt(&TOKENS) };
             let wanted = Look { last, ..Look::default() };
             let positions = look(sides, &text, &wanted, &|id| id.to_string()).expect("tables never fail");
