@@ -55,7 +55,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "{:.1} nats to the model itself, {:.2} tokens per expert pass, {} tokens forced by the grammar",
         -log_probability,
         stats.tokens_per_expert_pass().unwrap_or(0.0),
-        stats.forced
+        stats.forced_accepted
     );
     Ok(())
 }

@@ -67,10 +67,12 @@ impl Constrained {
         guesses: bool,
         vocab: usize,
     ) -> Result<Proposal, ConstraintError> {
-        let mut tokens = self.state().matcher.forced(generated, max, guesses)?;
-        // Ids that only the tokenizer has cannot come.
-        let known = tokens.iter().take_while(|&&token| (token as usize) < vocab).count();
-        tokens.truncate(known);
+        let tokens = self.state().matcher.forced(generated, max, guesses)?;
+        if let Some(index) = tokens.iter().position(|&token| token as usize >= vocab) {
+            let position = generated.len() + index;
+            let message = format!("it forces token {}, and the vocabulary has {vocab}", tokens[index]);
+            return Err(ConstraintError::Failed { position, message });
+        }
         let scores = tokens.iter().map(|&token| Scores::point(token, vocab)).collect();
         Ok(Proposal { tokens, scores })
     }

@@ -191,7 +191,8 @@ impl<'a> Session<'a> {
         if let Some(verdict) = draft.heard(verdict) {
             self.engine.drafter.observe(&verdict);
         }
-        let deferrals = reading.deferrals(&round, &*self.rule, &verdict);
+        let mut deferrals = reading.deferrals(&round, &*self.rule, &verdict);
+        draft.clear_forced(&mut deferrals);
         let mut tokens = tokens(proposal, verdict, &deferrals);
         let complete = self.keep_allowed(&mut tokens)?;
         let certainties = self.watch.certainties(&reading, tokens.len());
@@ -199,13 +200,15 @@ impl<'a> Session<'a> {
         let mut emitted = self.emitter.emit(&tokens, ends);
         self.watch.note(&mut emitted.tokens, &certainties);
         note_log_probs(&mut emitted.tokens, &reading, self.log_probs);
+        let counts = draft.counts(&verdict);
         let mut step = Step {
             tokens: emitted.tokens,
             text: emitted.text,
-            drafted: proposal.tokens.len(),
-            forced: draft.forced.iter().filter(|forced| **forced).count(),
-            examined: verdict.examined(),
-            accepted: verdict.accepted,
+            drafted: counts.drafted,
+            examined: counts.examined,
+            accepted: counts.accepted,
+            forced: counts.forced,
+            forced_accepted: counts.forced_accepted,
             draft_time,
             verify_time,
             other_time: Duration::ZERO,

@@ -6,13 +6,14 @@ use drafthorse_engine::{
     Abstain, Engine, ErrorKind, Finish, SequentialCascade, SequentialRule, SessionOptions, Step,
 };
 use drafthorse_logits::{
-    Constraint, ConstraintError, Matcher, Probs, SamplingOptions, TokenId, TokenSet,
+    Constraint, ConstraintError, Guidance, LogProbsOptions, Matcher, Probs, SamplingOptions, TokenId,
+    TokenSet,
     calibration::Calibrator,
     drift::Reference,
     exact::{distance, outcomes},
 };
 use drafthorse_model::TableModel;
-use drafthorse_verifier::{AcceptanceRule, Confidence, rule};
+use drafthorse_verifier::{AcceptanceRule, Confidence, Guide, rule};
 use std::{collections::HashMap, sync::Arc};
 
 const PROMPT: [TokenId; 4] = [0, 1, 0, 1];
@@ -182,10 +183,6 @@ impl Matcher for ThirdForced {
         };
         Ok(Arc::new(TokenSet::of(3, allowed)))
     }
-
-    fn is_complete(&mut self, generated: &[TokenId]) -> Result<bool, ConstraintError> {
-        Ok(generated.len() == 6)
-    }
 }
 
 /// Where a constraint forces tokens, cuts drafts and ends texts, texts are given up at the same tokens all the same.
@@ -193,7 +190,7 @@ impl Matcher for ThirdForced {
 fn constrained_texts_are_given_up_at_the_same_token() {
     let expert = expert(3);
     for name in ["lossless", "block"] {
-        for (at, drafter) in drafters(3).into_iter().take(2).enumerate() {
+        for drafter in drafters(3).into_iter().take(2) {
             let mut engine = engine(&expert, drafter, rule(name).unwrap());
             let mut law = |k| {
                 let (abstain, constraint) =
@@ -210,15 +207,11 @@ fn constrained_texts_are_given_up_at_the_same_token() {
                 outcomes(|draws| {
                     let session = engine.session_with(&PROMPT, &options, draws).unwrap();
                     let steps: Vec<_> = session.map(Result::unwrap).collect();
-                    let (mut length, mut sequence) = (0, PROMPT.to_vec());
+                    let mut sequence = PROMPT.to_vec();
                     for step in &steps {
                         // The forced third token is not the drafter's, unless it proposes all at once and finds it itself.
-                        let examined =
-                            (length..length + step.examined).filter(|position| *position != 2).count();
-                        let most = if at == 0 { examined } else { step.examined };
-                        assert!((examined..=most).contains(&step.judged.len()));
-                        length += step.tokens.len();
-                        assert_eq!(step.agreed.len(), step.judged.len());
+                        assert_eq!((step.judged.len(), step.agreed.len()), (step.examined, step.examined));
+                        assert!(step.forced_accepted <= step.forced && step.forced <= 1);
                         // The constraint does not count, not even where it forces a token.
                         for token in &step.tokens {
                             let p = Probs::softmax(expert.row(&sequence));
@@ -330,4 +323,22 @@ fn what_makes_no_sense_is_refused() {
         assert!(error.to_string().starts_with("a sequential cascade records no confidences"), "{error}");
     }
     assert!(cascade.generate(&PROMPT, &plain, SequentialRule::Token { lenience: 0.5 }).is_ok());
+}
+
+#[test]
+fn sequential_cascades_drop_no_option_in_silence() {
+    let mut cascade = SequentialCascade::new(expert(5), other(5)).unwrap();
+    let guide = Some(Guide { negative: vec![1], guidance: Guidance::new(1.5).unwrap() });
+    let log_probs = Some(LogProbsOptions::default());
+    for (options, wanted) in [
+        (SessionOptions { guide, ..options(1.0, 5) }, "a sequential cascade has no guidance"),
+        (SessionOptions { log_probs, ..options(1.0, 5) }, "a sequential cascade gives no log-probabilities"),
+    ] {
+        for rule in [SequentialRule::Token { lenience: 0.5 }, SequentialRule::Sequence { threshold: 0.5 }] {
+            let error = cascade.generate(&PROMPT, &options, rule).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Option);
+            let text = error.to_string();
+            assert!(text.starts_with(wanted) && text.ends_with("use a session"), "{text}");
+        }
+    }
 }
