@@ -28,24 +28,46 @@ pub(crate) fn each_row<E: From<ModelError>>(
     Ok(())
 }
 
+/// Log-probabilities of the tokens of a row in nats, at temperature 1.
+pub(crate) struct LogProbsOfRow<'a> {
+    row: &'a [f32],
+    sum: f64,
+}
+
+impl<'a> LogProbsOfRow<'a> {
+    /// # Errors
+    ///
+    /// A row that is no law.
+    pub(crate) fn new(row: &'a [f32]) -> Result<Self, ModelError> {
+        let unusable = |value: &f32| value.is_nan() || *value == f32::INFINITY;
+        if let Some(token) = row.iter().position(unusable) {
+            return Err(LogitsError::NotFinite { token: token as TokenId, value: row[token] }.into());
+        }
+        let sum = log_sum_exp(row);
+        if sum == f64::NEG_INFINITY {
+            return Err(LogitsError::NothingLeft { vocab: row.len() }.into());
+        }
+        Ok(Self { row, sum })
+    }
+
+    /// That of one token; `-inf` where the row excludes it.
+    ///
+    /// # Errors
+    ///
+    /// The row has no such token.
+    pub(crate) fn get(&self, token: TokenId) -> Result<f64, ModelError> {
+        let outside = ModelError::Token { token, vocab: self.row.len() };
+        self.row.get(token as usize).map(|&logit| f64::from(logit) - self.sum).ok_or(outside)
+    }
+}
+
 /// The log-probability of a token in nats, at temperature 1; `-inf` where the row excludes it.
 ///
 /// # Errors
 ///
 /// A row that is no law, or has no such token.
 pub(crate) fn log_prob(row: &[f32], token: TokenId) -> Result<f64, ModelError> {
-    let Some(&logit) = row.get(token as usize) else {
-        return Err(ModelError::Token { token, vocab: row.len() });
-    };
-    let unusable = |value: &f32| value.is_nan() || *value == f32::INFINITY;
-    if let Some(token) = row.iter().position(unusable) {
-        return Err(LogitsError::NotFinite { token: token as TokenId, value: row[token] }.into());
-    }
-    let sum = log_sum_exp(row);
-    if sum == f64::NEG_INFINITY {
-        return Err(LogitsError::NothingLeft { vocab: row.len() }.into());
-    }
-    Ok(f64::from(logit) - sum)
+    LogProbsOfRow::new(row)?.get(token)
 }
 
 #[cfg(test)]

@@ -14,8 +14,8 @@
 //! # Ok::<(), drafthorse::score::ScoreError>(())
 //! ```
 
-use crate::rows::{each_row, log_prob};
-use drafthorse_logits::TokenId;
+use crate::rows::{LogProbsOfRow, each_row};
+use drafthorse_logits::{TokenId, argmax};
 use drafthorse_model::{ModelError, SequenceModel};
 
 /// How a text is read that may be longer than the context.
@@ -74,6 +74,20 @@ pub struct TokenScore {
     pub before: usize,
     /// Its log-probability in nats, at temperature 1; `-inf` where the model excludes it.
     pub log_prob: f64,
+    /// The model's most probable token there, the lowest id among equals.
+    pub best: TokenId,
+    /// The probability of that token: how sure the model was.
+    pub max_probability: f64,
+}
+
+impl TokenScore {
+    /// What `row`, the logits after `before` tokens, says of `token`.
+    fn of(row: &[f32], token: TokenId, before: usize) -> Result<Self, ModelError> {
+        let log_probs = LogProbsOfRow::new(row)?;
+        let best = argmax(row);
+        let max_probability = log_probs.get(best)?.exp().min(1.0);
+        Ok(Self { token, before, log_prob: log_probs.get(token)?, best, max_probability })
+    }
 }
 
 /// Why a text was not scored.
@@ -109,7 +123,7 @@ pub fn score(
         let read = &tokens[begin..end - 1];
         each_row(model, read, first - begin - 1, |at, row| {
             let token = tokens[begin + at + 1];
-            scores.push(TokenScore { token, before: at + 1, log_prob: log_prob(row, token)? });
+            scores.push(TokenScore::of(row, token, at + 1)?);
             Ok::<_, ScoreError>(())
         })?;
     }
@@ -161,6 +175,7 @@ impl Summary {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use drafthorse_logits::Probs;
     use drafthorse_model::{CachedModel, TableModel};
     use proptest::prelude::*;
     use std::sync::Arc;
@@ -187,9 +202,13 @@ mod tests {
                 prop_assert!(score.before <= context);
                 let promised = if at <= context { score.before == at } else { score.before > context - stride };
                 prop_assert!(promised, "{} before token {}", score.before, at);
+                prop_assert!(score.max_probability >= score.log_prob.exp());
+                prop_assert_eq!(score.best == score.token, score.max_probability <= score.log_prob.exp());
                 // The table looks two tokens back: where both are in the window, the window does not matter.
                 if score.before >= 2 || at == 1 {
                     prop_assert!((score.log_prob - by_hand(&model, &tokens, at)).abs() < 1e-6);
+                    let (best, most) = Probs::softmax(model.row(&tokens[..at])).max();
+                    prop_assert!(score.best == best && (score.max_probability - most).abs() < 1e-12);
                 }
             }
         }
@@ -212,7 +231,7 @@ mod tests {
 
     #[test]
     fn sums_in_closed_form() {
-        let of = |log_prob| TokenScore { token: 0, before: 1, log_prob };
+        let of = |log_prob| TokenScore { token: 0, before: 1, log_prob, best: 0, max_probability: 1.0 };
         let mut summary = Summary::new(&[of(0.5f64.ln()), of(0.125f64.ln())], 8);
         summary.merge(&Summary::new(&[], 0));
         assert!((summary.perplexity().expect("two tokens") - 4.0).abs() < 1e-12);

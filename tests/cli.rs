@@ -271,7 +271,8 @@ fn texts_follow_a_grammar() {
     }
     let forced = generate(&["-d", "none", "--ignore-eos"]);
     assert_eq!((&forced["text"], &forced["finish"]["reason"]), (&plain["text"], &"grammar".into()));
-    assert!(forced["stats"]["accepted"].as_u64().unwrap() > 0);
+    assert!(forced["stats"]["forced_accepted"].as_u64().unwrap() > 0);
+    assert_eq!((&forced["stats"]["drafted"], &forced["stats"]["accepted"]), (&0.into(), &0.into()));
 }
 
 #[test]
@@ -352,6 +353,57 @@ fn lossy_rules_are_labelled_and_priced() {
     assert!(err(&generate("block", &[])).contains("rule block |"));
     let rules = out(&run(&["rules"]));
     assert!(["coupled-noise", "cascade-opt-log", "truncate-top-p"].iter().all(|rule| rules.contains(rule)));
+}
+
+#[test]
+fn what_the_drafter_was_sure_of_is_recorded() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pairs.jsonl");
+    let path = file.to_str().unwrap();
+    let recorded = generate(&["--record", path, "-t", "1"]);
+    let content = std::fs::read_to_string(&file).unwrap();
+    let lines: Vec<Value> = content.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(!lines.is_empty());
+    assert!(err(&recorded).contains(&format!("added {} pairs of the drafter to {path}", lines.len())));
+    for line in &lines {
+        assert!((0.0..=1.0).contains(&line["confidence"].as_f64().unwrap()));
+        assert!(line["correct"].is_boolean() && line["of"] == "drafter", "{line}");
+    }
+    assert_eq!(out(&recorded), out(&generate(&["-t", "1"])), "recording changes nothing");
+}
+
+#[test]
+fn pairs_are_calibrated() {
+    let lines = |of: &str| {
+        let line = |at: usize| serde_json::json!({ "confidence": 0.9, "correct": at % 3 == 0, "of": of });
+        (0..300).map(|at| format!("{}\n", line(at))).collect::<String>()
+    };
+    let calibrate = |input: &str, bins| with_input(&["calibrate", "-", "--bins", bins], input);
+    let one = calibrate(&lines("drafter"), "1000");
+    assert!(
+        out(&one).contains("300 pairs, 100 right; numbers of every second block of 64 pairs"),
+        "{}",
+        out(&one)
+    );
+    assert!(err(&one).is_empty(), "{}", err(&one));
+    let mixed = calibrate(&(lines("drafter") + &lines("expert")), "10");
+    assert!(mixed.status.success());
+    assert!(
+        err(&mixed).contains("mixes 300 pairs of the drafter and 300 pairs of the expert"),
+        "{}",
+        err(&mixed)
+    );
+    for bins in ["0", "1001", "18446744073709551616"] {
+        assert!(!calibrate(&lines("drafter"), bins).status.success(), "{bins}");
+    }
+}
+
+#[test]
+fn too_few_positions_for_drift_are_no_silence() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "entropy 30<=1,30; max-probability 30<=0.5,30\n").unwrap();
+    let said = err(&generate(&["--drift", file.path().to_str().unwrap()]));
+    assert!(said.contains("--drift: 24 positions, at least 100 are needed to say anything"), "{said}");
 }
 
 #[test]

@@ -84,6 +84,26 @@ fn a_score_is_the_sum_by_hand() {
 }
 
 #[test]
+fn what_is_recorded_is_how_sure_the_model_was_and_whether_it_was_right() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().to_str().unwrap();
+    let (model, plain) = (expert(), json(&["score", "-p", TEXT]));
+    for texts in 1..=2 {
+        assert_eq!(json(&["score", "-p", TEXT, "--record", path]), plain);
+        let content = std::fs::read_to_string(path).unwrap();
+        let lines: Vec<Value> = content.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let tokens = model.tokenizer().unwrap().encode(TEXT).unwrap();
+        assert_eq!(lines.len(), texts * (tokens.len() - 1), "lines are added");
+        for (at, line) in (1..tokens.len()).zip(&lines) {
+            let logits = CachedModel::new(model.clone()).logits(&tokens[..at], 1).unwrap();
+            let best = drafthorse::logits::argmax(logits.row(0));
+            near(number(&line["confidence"]), by_hand(&model, &tokens[..at], best).exp());
+            assert_eq!((&line["correct"], &line["of"]), (&(best == tokens[at]).into(), &"expert".into()));
+        }
+    }
+}
+
+#[test]
 fn a_long_text_is_read_in_windows() {
     let (model, report) = (expert(), json(&["score", "-p", TEXT, "-c", "8", "--stride", "3"]));
     let tokens = model.tokenizer().unwrap().encode(TEXT).unwrap();

@@ -254,10 +254,6 @@ impl Matcher for Lags {
     fn allowed(&mut self, generated: &[TokenId]) -> Result<Arc<TokenSet>, ConstraintError> {
         self.0.allowed(&generated[..generated.len().saturating_sub(1)])
     }
-
-    fn is_complete(&mut self, generated: &[TokenId]) -> Result<bool, ConstraintError> {
-        self.0.is_complete(generated)
-    }
 }
 
 /// Remembers what it said at a position, and does not forget it when the draft is refused.
@@ -271,10 +267,6 @@ impl Matcher for NeverRollsBack {
         let allowed = self.0.allowed(generated)?;
         self.1.insert(generated.len(), allowed.clone());
         Ok(allowed)
-    }
-
-    fn is_complete(&mut self, generated: &[TokenId]) -> Result<bool, ConstraintError> {
-        self.0.is_complete(generated)
     }
 }
 

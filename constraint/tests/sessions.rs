@@ -7,8 +7,8 @@ use drafthorse_engine::{
     Engine, ErrorKind, Finish, SequentialCascade, SequentialRule, SessionOptions, Stats,
 };
 use drafthorse_logits::{
-    Constraint, ConstraintError, Draws, Matcher, Proposal, SamplingOptions, Scores, TokenId, TokenSet,
-    Verdict,
+    Constraint, ConstraintError, Draws, Matcher, Origin, Proposal, SamplingOptions, Scores, TokenId,
+    TokenSet, Verdict,
 };
 use drafthorse_model::{ModelError, TableModel, Vocabulary};
 use drafthorse_verifier::rule;
@@ -141,11 +141,18 @@ fn stop_strings_cut_a_text_wherever_they_come() {
 
 #[test]
 fn forced_tokens_are_free_drafts_and_counted() {
-    // "c" is one token; of "ab" the longest is guessed.
-    let options = SessionOptions { draft_length: Some(3), ..options(regex("cccccccc")) };
+    // "c" is one token; of "ab" the longest is guessed. The draft length is the drafter's alone.
+    let options = SessionOptions { draft_length: Some(1), ..options(regex("cccccccc")) };
     let run = run(&mut engine(NoDrafter), &options);
-    assert_eq!((run.text.as_str(), run.stats.rounds), ("cccccccc", 2));
-    assert_eq!((run.stats.forced, run.stats.drafted, run.stats.accepted), (6, 6, 6));
+    assert_eq!((run.text.as_str(), run.stats.rounds, run.stats.emitted), ("cccccccc", 1, 8));
+    assert_eq!((run.stats.forced, run.stats.forced_accepted), (8, 8));
+    assert_eq!((run.stats.drafted, run.stats.examined, run.stats.accepted), (0, 0, 0), "no drafter, no rate");
+    assert_eq!((run.stats.rounds_with_draft, run.stats.acceptance_rate()), (0, None));
+    let cut = self::run(&mut engine(NoDrafter), &SessionOptions { max_tokens: 5, ..options.clone() });
+    assert_eq!((cut.text.as_str(), cut.stats.rounds, cut.stats.forced), ("ccccc", 1, 4), "and one on top");
+    let long = SessionOptions { max_tokens: 90, ..self::options(regex("c{80}")) };
+    let long = self::run(&mut engine(NoDrafter), &SessionOptions { draft_length: Some(1), ..long });
+    assert_eq!((long.stats.rounds, long.stats.forced), (3, 32 + 32 + 14), "32 and one on top");
     let plain = SessionOptions { draft_length: Some(0), ..options };
     let stats = self::run(&mut engine(NoDrafter), &plain).stats;
     assert_eq!((stats.rounds, stats.forced, stats.drafted), (8, 0, 0));
@@ -165,6 +172,19 @@ fn guesses_are_for_rules_that_do_not_look_at_the_draft() {
     assert!(forced("cascade-chow", "cc") > 0);
 }
 
+/// Where a token is forced, nobody is asked, and nobody decides alone.
+#[test]
+fn forced_tokens_are_no_decisions_of_a_cascade() {
+    for lenience in [0.0, 0.5, 1.0] {
+        let chow = rule(&format!("cascade-chow:lenience={lenience}")).unwrap();
+        let options = SessionOptions { rule: Some(chow), ..options(regex("(c(a|b)cc){3}")) };
+        let stats = run(&mut engine(model()), &options).stats;
+        assert!(stats.forced_accepted > 0 && stats.price.positions == stats.emitted, "{stats:?}");
+        assert_eq!(stats.price.decisions, stats.examined, "of the drafter's own tokens alone");
+        assert!(stats.examined <= 3);
+    }
+}
+
 /// What a drafter hears is of its own proposal.
 #[derive(Clone, Default)]
 struct Listens(Arc<Mutex<Vec<(usize, Verdict)>>>);
@@ -180,10 +200,7 @@ impl Drafter for Listens {
         request: &DraftRequest<'_>,
         _: &mut dyn Draws,
     ) -> Result<Proposal, ModelError> {
-        self.0
-            .lock()
-            .unwrap()
-            .push((request.max, Verdict { accepted: 99, next: 0, origin: drafthorse_logits::Origin::Bonus }));
+        self.0.lock().unwrap().push((request.max, Verdict { accepted: 99, next: 0, origin: Origin::Bonus }));
         Ok(Proposal {
             tokens: vec![3; request.max],
             scores: vec![Scores::point(3, request.vocab); request.max],
@@ -202,7 +219,12 @@ fn a_drafter_is_asked_for_the_rest_and_hears_of_it() {
     let run = run(&mut engine(listens.clone()), &options);
     assert!(run.error.is_none() && run.text.len() == 4);
     let heard = listens.0.lock().unwrap()[0];
-    assert_eq!((heard.0, heard.1.accepted <= 1), (1, true), "two are forced, one is asked for: {heard:?}");
+    assert_eq!(heard.0, 3, "what is forced takes nothing from the draft length");
+    // Its first token stands or falls; the `a` that is forced behind it is not its own.
+    let (third, heard) = (run.text.as_bytes()[2], heard.1);
+    let wanted = if third == b'c' { (1, 0, Origin::Bonus) } else { (0, 1, Origin::Replacement) };
+    assert_eq!((heard.accepted, heard.next, heard.origin), wanted);
+    assert_eq!(run.stats.forced_accepted + run.stats.accepted, 3 + u64::from(third == b'c'));
 }
 
 /// Drafters that look tokens up propose what the grammar excludes; that much is cut off.
@@ -263,10 +285,6 @@ impl Matcher for GivesUp {
         let limit = ConstraintError::Limit { position, limit: "the test's".into() };
         if position < self.0 { Ok(Arc::new(TokenSet::of(5, &[0, 1]))) } else { Err(limit) }
     }
-
-    fn is_complete(&mut self, _: &[TokenId]) -> Result<bool, ConstraintError> {
-        Ok(false)
-    }
 }
 
 #[test]
@@ -281,6 +299,41 @@ fn a_limit_ends_the_text_with_an_error_of_its_own_kind() {
     }
     let at_once = engine(model()).session(&[0], &options(Arc::new(GivesUp(0)))).err().unwrap();
     assert_eq!(at_once.kind(), ErrorKind::Constraint);
+}
+
+/// A constraint that forces a token that no model has.
+struct ForcesNothingKnown;
+
+impl Constraint for ForcesNothingKnown {
+    fn vocab_size(&self) -> usize {
+        5
+    }
+
+    fn start(&self, _: &[TokenId]) -> Result<Box<dyn Matcher>, ConstraintError> {
+        Ok(Box::new(Self))
+    }
+}
+
+impl Matcher for ForcesNothingKnown {
+    fn allowed(&mut self, _: &[TokenId]) -> Result<Arc<TokenSet>, ConstraintError> {
+        Ok(Arc::new(TokenSet::of(5, &[0, 1])))
+    }
+
+    fn guess(&mut self, generated: &[TokenId]) -> Result<Option<TokenId>, ConstraintError> {
+        Ok((generated.len() == 2).then_some(77))
+    }
+}
+
+#[test]
+fn a_forced_token_of_no_vocabulary_is_an_error() {
+    let options = SessionOptions { draft_length: Some(1), ..options(Arc::new(ForcesNothingKnown)) };
+    let run = run(&mut engine(NoDrafter), &options);
+    let error = run.error.unwrap();
+    assert_eq!((error.kind(), run.stats.emitted), (ErrorKind::Constraint, 2));
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    let message =
+        "the constraint failed at position 2 of the text: it forces token 77, and the vocabulary has 5";
+    assert_eq!(source, message);
 }
 
 #[test]
@@ -392,6 +445,8 @@ fn forced_tokens_between_drafted_ones_cost_no_step() {
     let counts = Counts(Arc::default(), Arc::new(Mutex::new(expert)));
     let options = SessionOptions { draft_length: Some(8), ..options(regex("(a|b)cc(a|b)ccc")) };
     let run = run(&mut engine(counts.clone()), &options);
-    assert_eq!((run.finish, run.stats.accepted, run.stats.forced), (Some(Finish::Grammar), 7, 5));
+    assert_eq!((run.finish, run.stats.forced), (Some(Finish::Grammar), 5));
+    assert_eq!((run.stats.drafted, run.stats.examined, run.stats.accepted), (2, 2, 2), "own ones alone");
+    assert_eq!(run.stats.accepted_at, [1, 1], "own ones alone");
     assert_eq!((*counts.0.lock().unwrap(), run.stats.rounds), (2, 1));
 }

@@ -109,14 +109,17 @@ impl Constrained {
     ) -> Result<Proposal, ConstraintError> {
         let mut state = self.state();
         let mut tokens = state.matcher.forced(generated, max, guesses)?;
-        // Ids that only the tokenizer has cannot come, and no end before its time.
+        if let Some(index) = tokens.iter().position(|&token| token as usize >= vocab) {
+            let position = generated.len() + index;
+            let message = format!("it forces token {}, and the vocabulary has {vocab}", tokens[index]);
+            return Err(ConstraintError::Failed { position, message });
+        }
+        // No end comes before its time.
         let options = &state.sampling;
-        let possible = |&(index, token): &(usize, &TokenId)| {
-            let early = generated.len() + index < options.min_tokens;
-            (*token as usize) < vocab && !(early && options.end_tokens.contains(token))
-        };
-        let known = tokens.iter().enumerate().take_while(possible).count();
-        tokens.truncate(known);
+        let early = |index| generated.len() + index < options.min_tokens;
+        let end = |(index, token): (usize, &TokenId)| early(index) && options.end_tokens.contains(token);
+        let possible = tokens.iter().enumerate().take_while(|&token| !end(token)).count();
+        tokens.truncate(possible);
         let scores = tokens.iter().map(|&token| Scores::point(token, vocab)).collect();
         Ok(Proposal { tokens, scores })
     }

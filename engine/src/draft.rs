@@ -2,8 +2,13 @@
 
 use crate::{Error, Session, constrained::Constrained, raced::Raced};
 use drafthorse_drafter::DraftRequest;
-use drafthorse_logits::{Memory, Proposal, TokenId, Verdict};
+use drafthorse_logits::{Memory, Origin, Proposal, TokenId, Verdict};
 use drafthorse_verifier::{Kind, Needs};
+use std::ops::Range;
+
+/// The most tokens that are forced in a round. They are all but certain, cost no drafting and share the pass, so that
+/// the draft length says nothing about them.
+const FORCED: usize = 32;
 
 /// A proposal with where its tokens come from.
 #[derive(Default)]
@@ -12,13 +17,29 @@ pub(crate) struct Draft {
     /// Which of the tokens a constraint forced; those after these are the drafter's.
     pub(crate) forced: Vec<bool>,
     /// Where the drafter's proposal stands, if it was asked for one as a whole.
-    whole: Option<usize>,
+    whole: Option<Range<usize>>,
+}
+
+/// How many more tokens a round may propose.
+struct Room {
+    forced: usize,
+    own: usize,
+}
+
+/// What became of a proposal: of the drafter's own tokens, and of those that a constraint forced.
+pub(crate) struct Counts {
+    pub(crate) drafted: usize,
+    pub(crate) examined: usize,
+    pub(crate) accepted: usize,
+    pub(crate) forced: usize,
+    pub(crate) forced_accepted: usize,
 }
 
 impl Draft {
     /// What the drafter proposes where nothing is forced.
     fn free(proposal: Proposal) -> Self {
-        Self { proposal, forced: Vec::new(), whole: Some(0) }
+        let whole = Some(0..proposal.tokens.len());
+        Self { proposal, forced: Vec::new(), whole }
     }
 
     fn append(&mut self, mut more: Proposal, forced: bool) {
@@ -32,23 +53,60 @@ impl Draft {
         self.forced.get(index).is_some_and(|forced| *forced)
     }
 
+    /// How many of the first `count` tokens a constraint forced.
+    fn forced_among(&self, count: usize) -> usize {
+        self.forced.iter().take(count).filter(|forced| **forced).count()
+    }
+
+    pub(crate) fn counts(&self, verdict: &Verdict) -> Counts {
+        let own = |count| count - self.forced_among(count);
+        Counts {
+            drafted: own(self.proposal.tokens.len()),
+            examined: own(verdict.examined()),
+            accepted: own(verdict.accepted),
+            forced: self.forced_among(self.forced.len()),
+            forced_accepted: self.forced_among(verdict.accepted),
+        }
+    }
+
+    /// Where a constraint forced a token, no rule decides whom to ask.
+    pub(crate) fn clear_forced(&self, deferrals: &mut [Option<bool>]) {
+        let forced = deferrals.iter_mut().zip(&self.forced).filter(|(_, forced)| **forced);
+        forced.for_each(|(deferral, _)| *deferral = None);
+    }
+
+    /// How much more may be proposed where `length` of the drafter's own tokens and `left` in all are asked for.
+    fn room(&self, length: usize, left: usize) -> Room {
+        let (proposed, forced) = (self.forced.len(), self.forced_among(self.forced.len()));
+        let left = left - proposed;
+        Room { forced: left.min(FORCED - forced), own: left.min(length - (proposed - forced)) }
+    }
+
     /// What the drafter is to hear of its own proposal, if it was looked at.
     pub(crate) fn heard(&self, verdict: Verdict) -> Option<Verdict> {
-        let accepted = verdict.accepted.checked_sub(self.whole?)?;
-        (self.proposal.tokens.len() > self.whole?).then_some(Verdict { accepted, ..verdict })
+        let whole = self.whole.clone().filter(|whole| !whole.is_empty())?;
+        let accepted = verdict.accepted.checked_sub(whole.start)?;
+        if accepted < whole.len() {
+            return Some(Verdict { accepted, ..verdict });
+        }
+        // What was forced behind its proposal comes on top of it.
+        let forced = self.proposal.tokens.get(whole.end..verdict.accepted).and_then(<[_]>::first);
+        let next = forced.copied().unwrap_or(verdict.next);
+        Some(Verdict { accepted: whole.len(), next, origin: Origin::Bonus })
     }
 }
 
 impl Session<'_> {
     pub(crate) fn draft(&mut self) -> Result<Draft, Error> {
         // The last token of a round never is a drafted one, so one less than what is left.
-        let max = self.draft_length.min(self.emitter.left() - 1);
+        let left = self.emitter.left() - 1;
+        let max = self.draft_length.min(left);
         let score_after = self.rule.needs_draft_after();
         if self.draft_length == 0 || (max == 0 && !score_after) {
             return Ok(Draft::default());
         }
         if let Some(constrained) = self.constrained.clone() {
-            return self.draft_constrained(&constrained, max, score_after);
+            return self.draft_constrained(&constrained, left, score_after);
         }
         let sequence = std::mem::take(&mut self.sequence);
         let proposal = self.ask(&sequence, self.memory, max, score_after);
@@ -61,27 +119,28 @@ impl Session<'_> {
     fn draft_constrained(
         &mut self,
         constrained: &Constrained,
-        max: usize,
+        left: usize,
         score_after: bool,
     ) -> Result<Draft, Error> {
         let stepwise = self.engine.drafter.is_stepwise();
         let (mut draft, mut asked) = (Draft::default(), false);
         loop {
             let mut text = [&self.sequence, &draft.proposal.tokens[..]].concat();
-            let forced = self.forced(constrained, &text, max - draft.forced.len());
+            let forced = self.forced(constrained, &text, draft.room(self.draft_length, left).forced);
             let forced = if draft.forced.is_empty() { forced? } else { forced.unwrap_or_default() };
             text.extend_from_slice(&forced.tokens);
             draft.append(forced, true);
-            let left = max - draft.forced.len();
-            if asked || (left == 0 && !score_after) || constrained.has_ended(&text[self.prompt..]) {
+            let own = draft.room(self.draft_length, left).own;
+            if asked || (own == 0 && !score_after) || constrained.has_ended(&text[self.prompt..]) {
                 return Ok(draft);
             }
-            asked = !stepwise || left == 0;
-            let count = if asked { left } else { 1 };
+            asked = !stepwise || own == 0;
+            let count = if asked { own } else { 1 };
             let mut more =
                 self.ask(&text, self.memory_after(&draft.proposal), count, asked && score_after)?;
             constrained.cut(&text[self.prompt..], &mut more);
-            draft.whole = draft.whole.or((!stepwise).then_some(draft.forced.len()));
+            let at = draft.forced.len();
+            draft.whole = draft.whole.or((!stepwise).then_some(at..at + more.tokens.len()));
             let after = more.scores.len() > more.tokens.len();
             asked |= more.tokens.is_empty();
             draft.append(more, false);

@@ -44,10 +44,13 @@ pub struct SessionOptions {
     pub abstain: Option<Abstain>,
     /// What the expert's certainty along the text is compared with, for [`Session::drift`](crate::Session::drift).
     pub drift: Option<Reference>,
-    /// Whether steps carry how sure the expert was of each token ([`StepToken::certainty`](crate::StepToken)) and the
-    /// drafter of each token that was looked at ([`Step::judged`](crate::Step)): the pairs to which calibrators are fitted
-    /// and the positions of which references for drift are made. This, as the two above, makes the expert's rows be
-    /// read even where a few numbers of them would do.
+    /// Whether tokens carry how sure the expert was at their positions ([`StepToken::certainty`](crate::StepToken)), of
+    /// which references for drift are made. This, as the two above and the one below, makes the expert's rows be read
+    /// even where a few numbers of them would do.
+    pub certainties: bool,
+    /// Whether steps carry how sure the drafter was of each token that was looked at, and whether it was right
+    /// ([`Step::judged`](crate::Step) and [`Step::agreed`](crate::Step)): the pairs to which calibrators are fitted. It
+    /// makes the drafter's rows be read too.
     pub record: bool,
 }
 
@@ -68,6 +71,7 @@ impl Default for SessionOptions {
             constraint: None,
             abstain: None,
             drift: None,
+            certainties: false,
             record: false,
         }
     }
@@ -90,6 +94,7 @@ impl std::fmt::Debug for SessionOptions {
             .field("constraint", &self.constraint.is_some())
             .field("abstain", &self.abstain)
             .field("drift", &self.drift.is_some())
+            .field("certainties", &self.certainties)
             .field("record", &self.record)
             .finish()
     }

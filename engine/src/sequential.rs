@@ -134,8 +134,9 @@ impl SequentialCascade {
     ///
     /// # Errors
     ///
-    /// An empty prompt or one without room in the expert's context, no tokens asked for, a constraint, stop strings
-    /// without a detokenizer, sampling options out of range, mirostat, a model that fails.
+    /// An empty prompt or one without room in the expert's context, no tokens asked for, a constraint, a guide,
+    /// log-probabilities, confidences, drift or abstention, stop strings without a detokenizer, sampling options out of
+    /// range, mirostat, a model that fails.
     pub fn generate(
         &mut self,
         prompt: &[TokenId],
@@ -162,7 +163,6 @@ impl SequentialCascade {
         draws: &mut dyn Draws,
     ) -> Result<SequentialText, Error> {
         self.check(prompt, options)?;
-        Watch::refuse(options, "a sequential cascade")?;
         let mut writer = Writer::new(self, prompt, options)?;
         writer.read_prompt()?;
         let start = Instant::now();
@@ -183,18 +183,27 @@ impl SequentialCascade {
                 "a prompt of {length} tokens leaves no room in the expert's context of {context}; shorten it to {} or fewer",
                 context - 1
             )
-        } else if options.constraint.is_some() {
-            let message = "a sequential cascade follows no constraint; use a session";
-            return Err(Error::new(ErrorKind::Option, message));
-        } else if options.max_tokens == 0 {
-            return Err(Error::new(ErrorKind::Option, "max tokens is 0; at least 1 is needed"));
-        } else if !options.stop_strings.is_empty() && self.detokenizer.is_none() {
-            let message = "stop strings need text, and this cascade has no detokenizer; use stop tokens";
-            return Err(Error::new(ErrorKind::Option, message));
         } else {
-            return Ok(());
+            return self.check_options(options);
         };
         Err(Error::new(ErrorKind::Prompt, problem))
+    }
+
+    fn check_options(&self, options: &SessionOptions) -> Result<(), Error> {
+        let message = if options.constraint.is_some() {
+            "a sequential cascade follows no constraint; use a session"
+        } else if options.guide.is_some() {
+            "a sequential cascade has no guidance by a negative prompt; use a session"
+        } else if options.log_probs.is_some() {
+            "a sequential cascade gives no log-probabilities; use a session"
+        } else if options.max_tokens == 0 {
+            "max tokens is 0; at least 1 is needed"
+        } else if !options.stop_strings.is_empty() && self.detokenizer.is_none() {
+            "stop strings need text, and this cascade has no detokenizer; use stop tokens"
+        } else {
+            return Watch::refuse(options, "a sequential cascade");
+        };
+        Err(Error::new(ErrorKind::Option, message))
     }
 }
 

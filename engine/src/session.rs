@@ -123,7 +123,8 @@ impl<'a> Session<'a> {
         &self.stats
     }
 
-    /// What is to be said about the expert's certainty so far, against the reference of the options.
+    /// What is to be said about the expert's certainty so far, against the reference of the options; nothing before
+    /// [`Drift::POSITIONS`] tokens.
     pub fn drift(&self) -> Option<DriftWarning> {
         self.watched().and_then(Drift::check)
     }
@@ -190,7 +191,8 @@ impl<'a> Session<'a> {
         if let Some(verdict) = draft.heard(verdict) {
             self.engine.drafter.observe(&verdict);
         }
-        let deferrals = reading.deferrals(&round, &*self.rule, &verdict);
+        let mut deferrals = reading.deferrals(&round, &*self.rule, &verdict);
+        draft.clear_forced(&mut deferrals);
         let mut tokens = tokens(proposal, verdict, &deferrals);
         let complete = self.keep_allowed(&mut tokens)?;
         let certainties = self.watch.certainties(&reading, tokens.len());
@@ -198,18 +200,21 @@ impl<'a> Session<'a> {
         let mut emitted = self.emitter.emit(&tokens, ends);
         self.watch.note(&mut emitted.tokens, &certainties);
         note_log_probs(&mut emitted.tokens, &reading, self.log_probs);
+        let counts = draft.counts(&verdict);
         let mut step = Step {
             tokens: emitted.tokens,
             text: emitted.text,
-            drafted: proposal.tokens.len(),
-            forced: draft.forced.iter().filter(|forced| **forced).count(),
-            examined: verdict.examined(),
-            accepted: verdict.accepted,
+            drafted: counts.drafted,
+            examined: counts.examined,
+            accepted: counts.accepted,
+            forced: counts.forced,
+            forced_accepted: counts.forced_accepted,
             draft_time,
             verify_time,
             other_time: Duration::ZERO,
             price: None,
             judged: self.watch.judged(&draft, &verdict),
+            agreed: self.watch.agreed(&draft, &reading, &verdict),
             finish: emitted.finish,
         };
         step.other_time = start.elapsed().saturating_sub(draft_time + verify_time);

@@ -10,23 +10,27 @@ use std::time::Duration;
 pub struct Stats {
     /// Rounds, which is passes of the expert after the prompt.
     pub rounds: u64,
-    /// Rounds in which something was proposed.
+    /// Rounds in which the drafter proposed something.
     pub rounds_with_draft: u64,
-    /// Tokens proposed.
+    /// Tokens the drafter proposed.
     pub drafted: u64,
-    /// Of them, tokens that a constraint forced, which cost no drafting.
-    pub forced: u64,
-    /// Positions at which a proposed token was looked at.
+    /// Of them, those that were looked at.
     pub examined: u64,
-    /// Proposed tokens accepted.
+    /// Of them, those that were accepted.
     pub accepted: u64,
-    /// Tokens the text gained.
+    /// Tokens that a constraint forced. They were proposed beside those of the drafter, cost no drafting, and are in
+    /// none of the drafter's numbers and rates.
+    pub forced: u64,
+    /// Of them, those that were accepted.
+    pub forced_accepted: u64,
+    /// Tokens the text gained: each is drafted and accepted, forced and accepted, in the place of one that was refused, or
+    /// on top. What a text ended before is in the other numbers and not in this one.
     pub emitted: u64,
-    /// Refused tokens, each with one in its place: accepted + replaced = examined.
+    /// Refused tokens of the drafter, each with one in its place: accepted + replaced = examined.
     pub replaced: u64,
     /// Tokens of the text that came on top.
     pub bonus: u64,
-    /// `accepted_at[i]`: in how many rounds the proposed token `i` (from 0) was accepted.
+    /// `accepted_at[i]`: in how many rounds token `i` (from 0) of the drafter's was accepted.
     pub accepted_at: Vec<u64>,
     /// Time to read the prompt, by drafter and expert.
     pub prompt_time: Duration,
@@ -47,9 +51,10 @@ impl Stats {
         self.rounds += 1;
         self.rounds_with_draft += u64::from(step.drafted > 0);
         self.drafted += step.drafted as u64;
-        self.forced += step.forced as u64;
         self.examined += step.examined as u64;
         self.accepted += step.accepted as u64;
+        self.forced += step.forced as u64;
+        self.forced_accepted += step.forced_accepted as u64;
         self.emitted += step.tokens.len() as u64;
         self.replaced += (step.examined - step.accepted) as u64;
         self.bonus += count(Provenance::Bonus);
@@ -68,9 +73,10 @@ impl Stats {
         self.rounds += other.rounds;
         self.rounds_with_draft += other.rounds_with_draft;
         self.drafted += other.drafted;
-        self.forced += other.forced;
         self.examined += other.examined;
         self.accepted += other.accepted;
+        self.forced += other.forced;
+        self.forced_accepted += other.forced_accepted;
         self.emitted += other.emitted;
         self.replaced += other.replaced;
         self.bonus += other.bonus;
@@ -83,7 +89,7 @@ impl Stats {
         self.price.merge(&other.price);
     }
 
-    /// accepted / examined: how likely a proposed token stands once it is looked at.
+    /// accepted / examined: how likely a drafted token stands once it is looked at.
     ///
     /// Source: Leviathan et al., 2023, Definition 3.1 (their alpha).
     pub fn acceptance_rate(&self) -> Option<f64> {
@@ -100,7 +106,7 @@ impl Stats {
         ratio(self.emitted, self.rounds)
     }
 
-    /// replaced / examined: how often a proposed token was refused.
+    /// replaced / examined: how often a drafted token was refused.
     pub fn rejection_rate(&self) -> Option<f64> {
         ratio(self.replaced, self.examined)
     }

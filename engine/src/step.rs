@@ -6,13 +6,13 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Provenance {
     /// Drafted, and accepted: by a cascade without asking the expert, by a rule that makes no such decision in
-    /// whatever way.
+    /// whatever way. Also forced by a constraint.
     Drafted,
     /// Drafted; the cascade asked the expert, and it stands.
     Deferred,
-    /// A drafted token was refused here, and this one put in its place.
+    /// A proposed token was refused here, and this one put in its place.
     Replacement,
-    /// It came on top after all drafted tokens were accepted, or none was drafted.
+    /// It came on top after all proposed tokens were accepted, or none was proposed.
     Bonus,
 }
 
@@ -29,7 +29,8 @@ pub struct StepToken {
     pub text: String,
     /// Log-probabilities under the expert at its position, where they are wanted.
     pub log_probs: Option<LogProbs>,
-    /// How sure the expert was at its position, where that is recorded.
+    /// How sure the expert was at its position, where that is wanted
+    /// ([`SessionOptions::certainties`](crate::SessionOptions)).
     pub certainty: Option<Certainty>,
 }
 
@@ -58,18 +59,20 @@ pub enum Finish {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Step {
-    /// The tokens the text gained; fewer than accepted + 1 where the text ended among them.
+    /// The tokens the text gained; fewer than accepted + `forced_accepted` + 1 where the text ended among them.
     pub tokens: Vec<StepToken>,
     /// The text it gained, which is that of the tokens and, at the end, what was held back.
     pub text: String,
-    /// Tokens proposed.
+    /// Tokens the drafter proposed.
     pub drafted: usize,
-    /// Of them, tokens that the constraint forced, which cost no drafting.
-    pub forced: usize,
-    /// Positions at which a proposed token was looked at: the accepted ones and the refused one.
+    /// Of them, those that were looked at: the accepted ones and the refused one.
     pub examined: usize,
-    /// Proposed tokens that stand.
+    /// Of them, those that stand.
     pub accepted: usize,
+    /// Tokens that the constraint forced, which were proposed beside those of the drafter and cost no drafting.
+    pub forced: usize,
+    /// Of them, those that stand. All do that are looked at, except for a guess at how what is certain is written.
+    pub forced_accepted: usize,
     /// Time the drafter took.
     pub draft_time: Duration,
     /// Time the expert's pass took, with the scores of its rows.
@@ -80,8 +83,14 @@ pub struct Step {
     /// in none of the others.
     pub price: Option<Price>,
     /// The drafter's confidence (its raw probability) in each token it proposed that was looked at, and whether it stood;
-    /// where that is recorded.
+    /// where that is recorded. It says how long drafts should be: what
+    /// [`AcceptanceEstimate`](drafthorse_logits::calibration::AcceptanceEstimate) is fitted to, and not a rule's
+    /// calibrators.
     pub judged: Vec<Judged>,
+    /// At the same positions, the drafter's highest raw probability, and whether its most probable token is the expert's:
+    /// what the drafter's calibrator of a cascade's criterion ([`Confidence`](drafthorse_verifier::Confidence)) is fitted
+    /// to, which looks at the same number. Which token was drawn, and whether it stood, does not matter.
+    pub agreed: Vec<Judged>,
     /// Why the text ended, if it did.
     pub finish: Option<Finish>,
 }
@@ -93,14 +102,16 @@ impl Step {
             tokens: Vec::new(),
             text,
             drafted: 0,
-            forced: 0,
             examined: 0,
             accepted: 0,
+            forced: 0,
+            forced_accepted: 0,
             draft_time: Duration::ZERO,
             verify_time: Duration::ZERO,
             other_time: Duration::ZERO,
             price: None,
             judged: Vec::new(),
+            agreed: Vec::new(),
             finish: None,
         }
     }

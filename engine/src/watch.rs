@@ -11,8 +11,9 @@ use drafthorse_verifier::Reading;
 /// When a text is given up because the expert does not know how to go on.
 ///
 /// It ends with [`Finish::Unsure`](crate::Finish::Unsure) at the token that is the `patience`-th in a row before which the
-/// expert's confidence, its highest probability at temperature 1 and unfiltered, was below a threshold. That token still is
-/// part of the text, and it is the same one whatever is drafted.
+/// expert's confidence, the highest probability of its own row at temperature 1 and before any processor, was below a
+/// threshold. A constraint does not make it surer, not even where it forces a token. The last token still is part of the
+/// text, and it is the same one whatever is drafted.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(clippy::exhaustive_structs)]
 pub struct Abstain {
@@ -45,6 +46,7 @@ impl Abstain {
 /// What a session looks at besides the text.
 pub(crate) struct Watch {
     record: bool,
+    certainties: bool,
     abstain: Option<Abstain>,
     /// Tokens in a row of which the expert is not sure.
     unsure: usize,
@@ -56,6 +58,7 @@ impl Watch {
         options.abstain.as_ref().map_or(Ok(()), Abstain::check)?;
         Ok(Self {
             record: options.record,
+            certainties: options.certainties,
             abstain: options.abstain.clone(),
             unsure: 0,
             drift: options.drift.clone().map(Drift::new),
@@ -72,20 +75,24 @@ impl Watch {
         Ok(())
     }
 
-    /// Whether the drafter's confidences are wanted.
+    /// Whether pairs are wanted, and so the drafter's raw rows.
     pub(crate) fn records(&self) -> bool {
         self.record
     }
 
     /// Whether the expert's rows are wanted.
     pub(crate) fn is_on(&self) -> bool {
-        self.record || self.abstain.is_some() || self.drift.is_some()
+        self.record || self.looks_at_certainty()
+    }
+
+    fn looks_at_certainty(&self) -> bool {
+        self.certainties || self.abstain.is_some() || self.drift.is_some()
     }
 
     /// How sure the expert was at the first `count` positions of a round.
     pub(crate) fn certainties(&self, reading: &Reading, count: usize) -> Vec<Certainty> {
-        let rows = reading.rows().filter(|_| self.is_on()).unwrap_or_default();
-        rows.iter().take(count).map(Certainty::of).collect()
+        let count = if self.looks_at_certainty() { count } else { 0 };
+        (0..count).map_while(|index| reading.certainty(index)).collect()
     }
 
     /// The token of the round with which the text is given up, and the confidence there.
@@ -100,12 +107,26 @@ impl Watch {
 
     /// The drafter's confidences in the tokens that were looked at, and whether they stood.
     pub(crate) fn judged(&self, draft: &Draft, verdict: &Verdict) -> Vec<Judged> {
-        let examined = if self.record { verdict.examined() } else { 0 };
         let Proposal { tokens, scores } = &draft.proposal;
-        let both = tokens.iter().zip(scores).take(examined).enumerate();
-        both.filter(|(at, _)| !draft.is_forced(*at))
-            .map(|(at, (&token, scores))| (scores.raw_prob(token), at < verdict.accepted))
+        self.examined(draft, verdict)
+            .map(|at| (scores[at].raw_prob(tokens[at]), at < verdict.accepted))
             .collect()
+    }
+
+    /// The drafter's highest probabilities where its tokens were looked at, and whether its most probable token is the
+    /// expert's.
+    pub(crate) fn agreed(&self, draft: &Draft, reading: &Reading, verdict: &Verdict) -> Vec<Judged> {
+        let (drafter, expert) = (&draft.proposal.scores, reading.rows().unwrap_or_default());
+        self.examined(draft, verdict)
+            .filter_map(|at| Some((&drafter[at], expert.get(at)?)))
+            .map(|(drafter, expert)| (drafter.raw_max(), drafter.raw_best() == expert.raw_best()))
+            .collect()
+    }
+
+    /// The positions of which pairs are recorded: those at which a token of the drafter's own was looked at.
+    fn examined<'a>(&self, draft: &'a Draft, verdict: &Verdict) -> impl Iterator<Item = usize> + use<'a> {
+        let examined = if self.record { verdict.examined() } else { 0 };
+        (0..examined.min(draft.proposal.tokens.len())).filter(|at| !draft.is_forced(*at))
     }
 
     /// Takes note of tokens of the text, which then say how sure the expert was if they shall.
@@ -114,7 +135,7 @@ impl Watch {
             if let Some(drift) = &mut self.drift {
                 drift.observe(certainty);
             }
-            token.certainty = self.record.then_some(certainty);
+            token.certainty = self.certainties.then_some(certainty);
         }
     }
 

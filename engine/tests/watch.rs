@@ -1,4 +1,4 @@
-//! What follows from how sure the expert is: giving up, records, drift, calibrated cascades.
+//! What follows from how sure the expert is: giving up, drift, calibrated cascades.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use drafthorse_drafter::{Drafter, ModelDrafter, NgramDrafter};
@@ -6,13 +6,14 @@ use drafthorse_engine::{
     Abstain, Engine, ErrorKind, Finish, SequentialCascade, SequentialRule, SessionOptions, Step,
 };
 use drafthorse_logits::{
-    Constraint, ConstraintError, Matcher, Probs, SamplingOptions, TokenId, TokenSet,
-    calibration::{AcceptanceEstimate, Calibrator, Judged, Reliability},
-    drift::{Certainty, Reference},
+    Constraint, ConstraintError, Guidance, LogProbsOptions, Matcher, Probs, SamplingOptions, TokenId,
+    TokenSet,
+    calibration::Calibrator,
+    drift::Reference,
     exact::{distance, outcomes},
 };
 use drafthorse_model::TableModel;
-use drafthorse_verifier::{AcceptanceRule, Confidence, rule};
+use drafthorse_verifier::{AcceptanceRule, Confidence, Guide, rule};
 use std::{collections::HashMap, sync::Arc};
 
 const PROMPT: [TokenId; 4] = [0, 1, 0, 1];
@@ -182,10 +183,6 @@ impl Matcher for ThirdForced {
         };
         Ok(Arc::new(TokenSet::of(3, allowed)))
     }
-
-    fn is_complete(&mut self, generated: &[TokenId]) -> Result<bool, ConstraintError> {
-        Ok(generated.len() == 6)
-    }
 }
 
 /// Where a constraint forces tokens, cuts drafts and ends texts, texts are given up at the same tokens all the same.
@@ -193,26 +190,36 @@ impl Matcher for ThirdForced {
 fn constrained_texts_are_given_up_at_the_same_token() {
     let expert = expert(3);
     for name in ["lossless", "block"] {
-        for (at, drafter) in drafters(3).into_iter().take(2).enumerate() {
+        for drafter in drafters(3).into_iter().take(2) {
             let mut engine = engine(&expert, drafter, rule(name).unwrap());
             let mut law = |k| {
                 let (abstain, constraint) =
                     (Some(abstain(0.6, 2)), Some(Arc::new(ThirdForced) as Arc<dyn Constraint>));
                 let draft_length = Some(k);
-                let options =
-                    SessionOptions { abstain, constraint, draft_length, record: true, ..options(1.0, 9) };
+                let options = SessionOptions {
+                    abstain,
+                    constraint,
+                    draft_length,
+                    record: true,
+                    certainties: true,
+                    ..options(1.0, 9)
+                };
                 outcomes(|draws| {
                     let session = engine.session_with(&PROMPT, &options, draws).unwrap();
                     let steps: Vec<_> = session.map(Result::unwrap).collect();
-                    let mut length = 0;
+                    let mut sequence = PROMPT.to_vec();
                     for step in &steps {
                         // The forced third token is not the drafter's, unless it proposes all at once and finds it itself.
-                        let examined =
-                            (length..length + step.examined).filter(|position| *position != 2).count();
-                        let most = if at == 0 { examined } else { step.examined };
-                        assert!((examined..=most).contains(&step.judged.len()));
-                        length += step.tokens.len();
-                        assert!(step.tokens.iter().all(|token| token.certainty.is_some()));
+                        assert_eq!((step.judged.len(), step.agreed.len()), (step.examined, step.examined));
+                        assert!(step.forced_accepted <= step.forced && step.forced <= 1);
+                        // The constraint does not count, not even where it forces a token.
+                        for token in &step.tokens {
+                            let p = Probs::softmax(expert.row(&sequence));
+                            let found = token.certainty.unwrap();
+                            assert!((found.entropy - p.entropy()).abs() < 1e-12 && found.entropy > 0.0);
+                            assert_eq!(found.max_probability, p.max().1);
+                            sequence.push(token.id);
+                        }
                     }
                     let (tokens, finish) = text(&steps);
                     (tokens, format!("{finish:?}"))
@@ -229,69 +236,13 @@ fn constrained_texts_are_given_up_at_the_same_token() {
 }
 
 #[test]
-fn records_say_how_sure_both_were() {
-    const VOCAB: usize = 9;
-    let (expert, drafter) = (expert(VOCAB), other(VOCAB));
-    for temperature in [0.0, 1.0] {
-        for name in ["lossless", "block", "exact-match", "coupled-noise", "cascade-chow:lenience=0.5"] {
-            let boxed = Box::new(ModelDrafter::new(drafter.clone()));
-            let mut engine = engine(&expert, boxed, rule(name).unwrap());
-            let plain = steps(&mut engine, &options(temperature, 40));
-            let recorded = steps(&mut engine, &SessionOptions { record: true, ..options(temperature, 40) });
-            assert_eq!(text(&plain), text(&recorded), "recording changes nothing");
-            assert!(plain.iter().all(|step| step.judged.is_empty() && step.tokens[0].certainty.is_none()));
-            let mut sequence = PROMPT.to_vec();
-            for step in &recorded {
-                assert_eq!(step.judged.len(), step.examined, "{name}");
-                assert_eq!(step.judged.iter().filter(|(_, stood)| *stood).count(), step.accepted);
-                for (at, token) in step.tokens.iter().enumerate() {
-                    let (p, q) =
-                        (Probs::softmax(expert.row(&sequence)), Probs::softmax(drafter.row(&sequence)));
-                    let wanted = Certainty { entropy: p.entropy(), max_probability: p.max().1 };
-                    let found = token.certainty.unwrap();
-                    assert!((found.entropy - wanted.entropy).abs() < 1e-12);
-                    assert_eq!(found.max_probability, wanted.max_probability);
-                    if at < step.accepted {
-                        assert_eq!(step.judged[at].0, q.get(token.id), "{name} at {temperature}");
-                    }
-                    sequence.push(token.id);
-                }
-            }
-        }
-    }
-}
-
-/// What was recorded teaches how often tokens are accepted, which the drafter's own confidence does not say.
-#[test]
-fn recorded_pairs_fit_an_estimate_of_acceptance() {
-    const VOCAB: usize = 9;
-    let mut engine =
-        engine(&expert(VOCAB), Box::new(ModelDrafter::new(other(VOCAB))), rule("lossless").unwrap());
-    let (mut pairs, mut drafts): (Vec<Judged>, Vec<(Vec<f64>, usize)>) = (vec![], vec![]);
-    for seed in 0..8 {
-        let options = SessionOptions { record: true, seed, draft_length: Some(1), ..options(1.0, 400) };
-        for step in steps(&mut engine, &options) {
-            drafts.push((step.judged.iter().map(|(confidence, _)| *confidence).collect(), step.accepted));
-            pairs.extend(step.judged);
-        }
-    }
-    let estimate = AcceptanceEstimate::fit(&pairs).unwrap();
-    let read: Vec<Judged> = pairs.iter().map(|&(c, stood)| (estimate.acceptance(c), stood)).collect();
-    let error = |pairs: &[Judged]| Reliability::equal_width(pairs, 10).unwrap().ece();
-    assert!(pairs.len() > 1000 && error(&read) < 0.01 && error(&pairs) > 0.05);
-    let expected: f64 = drafts.iter().map(|(confidences, _)| estimate.expected_accepted(confidences)).sum();
-    let accepted: usize = drafts.iter().map(|(_, accepted)| accepted).sum();
-    assert!((expected / accepted as f64 - 1.0).abs() < 1e-9, "{expected} of {accepted}");
-}
-
-#[test]
 fn another_model_drifts_from_the_reference() {
     const VOCAB: usize = 9;
     let model = |spread| Arc::new(TableModel::random(VOCAB, spread, 3));
     let run = |expert: &Arc<TableModel>, drift: Option<Reference>, seed| {
         let mut engine = engine(expert, Box::new(NgramDrafter::default()), rule("lossless").unwrap());
-        let record = drift.is_none();
-        let options = SessionOptions { drift, record, seed, ..options(1.0, 600) };
+        let certainties = drift.is_none();
+        let options = SessionOptions { drift, certainties, seed, ..options(1.0, 600) };
         let mut session = engine.session(&PROMPT, &options).unwrap();
         let tokens = session.by_ref().flat_map(|step| step.unwrap().tokens);
         let certainties: Vec<_> = tokens.filter_map(|token| token.certainty).collect();
@@ -365,7 +316,29 @@ fn what_makes_no_sense_is_refused() {
         assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Option, message));
     }
     let mut cascade = SequentialCascade::new(expert, other(5)).unwrap();
-    let options = SessionOptions { record: true, ..options(1.0, 5) };
-    let error = cascade.generate(&PROMPT, &options, SequentialRule::Token { lenience: 0.5 }).unwrap_err();
-    assert!(error.to_string().starts_with("a sequential cascade records no confidences"), "{error}");
+    let (plain, options) =
+        (options(1.0, 5), |record| SessionOptions { record, certainties: !record, ..options(1.0, 5) });
+    for options in [true, false].map(options) {
+        let error = cascade.generate(&PROMPT, &options, SequentialRule::Token { lenience: 0.5 }).unwrap_err();
+        assert!(error.to_string().starts_with("a sequential cascade records no confidences"), "{error}");
+    }
+    assert!(cascade.generate(&PROMPT, &plain, SequentialRule::Token { lenience: 0.5 }).is_ok());
+}
+
+#[test]
+fn sequential_cascades_drop_no_option_in_silence() {
+    let mut cascade = SequentialCascade::new(expert(5), other(5)).unwrap();
+    let guide = Some(Guide { negative: vec![1], guidance: Guidance::new(1.5).unwrap() });
+    let log_probs = Some(LogProbsOptions::default());
+    for (options, wanted) in [
+        (SessionOptions { guide, ..options(1.0, 5) }, "a sequential cascade has no guidance"),
+        (SessionOptions { log_probs, ..options(1.0, 5) }, "a sequential cascade gives no log-probabilities"),
+    ] {
+        for rule in [SequentialRule::Token { lenience: 0.5 }, SequentialRule::Sequence { threshold: 0.5 }] {
+            let error = cascade.generate(&PROMPT, &options, rule).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Option);
+            let text = error.to_string();
+            assert!(text.starts_with(wanted) && text.ends_with("use a session"), "{text}");
+        }
+    }
 }

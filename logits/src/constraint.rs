@@ -30,12 +30,16 @@ pub trait Matcher: Send {
     /// `generated` breaks the constraint, nothing of the vocabulary can go on with it, or a limit was reached.
     fn allowed(&mut self, generated: &[TokenId]) -> Result<Arc<TokenSet>, ConstraintError>;
 
-    /// Whether `generated` may end here.
+    /// Whether `generated` may end here: what a text that was cut is asked. Where nothing may follow, it may.
+    ///
+    /// That is all that is known without more; a constraint that lets a text end where it may also go on says so here.
     ///
     /// # Errors
     ///
     /// As [`allowed`](Self::allowed).
-    fn is_complete(&mut self, generated: &[TokenId]) -> Result<bool, ConstraintError>;
+    fn is_complete(&mut self, generated: &[TokenId]) -> Result<bool, ConstraintError> {
+        Ok(self.allowed(generated)?.is_empty())
+    }
 
     /// The token by which the text goes on where what it says next is certain, although several ways to
     /// write it in tokens may be allowed. It is a guess at the way and nothing else depends on it.
@@ -153,10 +157,6 @@ mod tests {
             }
         }
 
-        fn is_complete(&mut self, generated: &[TokenId]) -> Result<bool, ConstraintError> {
-            Ok(generated.len() >= self.0.len())
-        }
-
         fn guess(&mut self, generated: &[TokenId]) -> Result<Option<TokenId>, ConstraintError> {
             Ok(self.0.get(generated.len()).and_then(|tokens| tokens.last().copied()))
         }
@@ -170,6 +170,8 @@ mod tests {
         assert_eq!(table.forced(&[3, 4, 5], 9, false), Ok(vec![7]));
         assert_eq!(table.forced(&[3], 9, true), Ok(vec![4, 6, 7]));
         assert_eq!(table.forced(&[3, 4, 5, 7], 9, true), Ok(vec![]), "the text is over");
+        assert_eq!(table.is_complete(&[3, 4, 5, 7]), Ok(true));
+        assert_eq!(table.is_complete(&[3, 4, 5]), Ok(false));
     }
 
     #[test]

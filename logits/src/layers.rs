@@ -1,7 +1,7 @@
 //! Logits made of several layers of one model.
 
 use crate::{
-    LogitsError, TokenId,
+    LogitsError, TokenId, largest,
     simd::layers::{LogRow, Moments, Number, add_exp, distance, highest, jensen_shannon, moments, sum_exp},
 };
 
@@ -101,7 +101,8 @@ impl Sled {
         check_lengths(last, early);
         let mut evolved: Vec<f64> = last.iter().map(|&x| x.into()).collect();
         let mut max = highest(&evolved)?;
-        let support = most_probable(&evolved, self.scale);
+        let possible = largest(&evolved, self.scale).into_iter().filter(|(_, x)| x.is_finite());
+        let support: Vec<TokenId> = possible.map(|(token, _)| token).collect();
         let pointing: Vec<Vec<f64>> =
             early.iter().map(|layer| pointing(layer, last, &support)).collect::<Option<_>>()?;
         let sums: Vec<f64> = pointing.iter().map(|layer| layer.iter().sum()).collect();
@@ -218,19 +219,6 @@ fn check_lengths<T>(last: &[T], early: &[&[T]]) {
     for layer in early {
         assert_eq!(layer.len(), last.len(), "tokens of an early row and the last one");
     }
-}
-
-/// Up to `count` tokens that are possible, the best first, the lowest id among equals.
-fn most_probable(row: &[f64], count: usize) -> Vec<TokenId> {
-    let mut tokens: Vec<TokenId> =
-        (0..).zip(row).filter(|(_, x)| x.is_finite()).map(|(token, _)| token).collect();
-    let order = |a: &TokenId, b: &TokenId| row[*b as usize].total_cmp(&row[*a as usize]).then(a.cmp(b));
-    if count < tokens.len() {
-        tokens.select_nth_unstable_by(count, order);
-        tokens.truncate(count);
-    }
-    tokens.sort_unstable_by(order);
-    tokens
 }
 
 /// For each token how much the way from `early` to `last` points at it: the square of the cosine, if positive, between

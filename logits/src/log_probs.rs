@@ -1,5 +1,4 @@
-use crate::{Scores, TokenId, log_sum_exp};
-use std::cmp::Ordering;
+use crate::{Scores, TokenId, largest, log_sum_exp};
 
 /// Of which law log-probabilities are given.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -8,7 +7,8 @@ pub enum LogProbsOf {
     /// processor.
     #[default]
     Raw,
-    /// What is sampled: after all processors, `-inf` for what they exclude.
+    /// The expert's after all processors, `-inf` for what they exclude. A rule with another law than the expert's may let
+    /// such a token stand.
     Processed,
 }
 
@@ -76,26 +76,6 @@ impl LogProbs {
     }
 }
 
-/// The `count` largest values with their indices, best first, the lowest index first among equals.
-pub(crate) fn largest<T: PartialOrd + Copy>(row: &[T], count: usize) -> Vec<(TokenId, T)> {
-    let count = count.min(row.len());
-    let mut best: Vec<(TokenId, T)> = Vec::with_capacity(count + 1);
-    if count == 0 {
-        return best;
-    }
-    for (token, &value) in (0..).zip(row) {
-        // Nearly no value gets among the best.
-        if best.len() < count || value > best[count - 1].1 {
-            let at = best.partition_point(|(_, other)| {
-                other.partial_cmp(&value).is_some_and(|order| order != Ordering::Less)
-            });
-            best.insert(at, (token, value));
-            best.truncate(count);
-        }
-    }
-    best
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,14 +83,6 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        #[test]
-        fn the_largest_are_those_of_the_sorted_row(row in prop::collection::vec(-3i32..3, 1..60), count in 0usize..70) {
-            let mut sorted: Vec<_> = (0u32..).zip(row.iter().copied()).collect();
-            sorted.sort_by_key(|&(token, value)| (-value, token));
-            sorted.truncate(count);
-            prop_assert_eq!(largest(&row, count), sorted);
-        }
-
         /// Raw and processed agree where nothing is processed.
         #[test]
         fn both_laws_are_one_at_temperature_1(row in prop::collection::vec(-9.0..9.0f32, 1..30), token in 0u32..30, top in 0usize..5) {

@@ -157,7 +157,7 @@ fn law(stage: Stage, options: &SamplingOptions) -> Vec<Arc<dyn LogitsProcessor>>
             }
             penalties
         }
-        Stage::Dry => vec![Arc::new(options.dry.clone())],
+        Stage::Dry => vec![Arc::new(options.dry.ready())],
         Stage::NoRepeatNgram => vec![Arc::new(NoRepeatNgram(options.no_repeat_ngram))],
         Stage::BadWords => vec![Arc::new(BadWords(options.bad_words.clone()))],
         Stage::MinTokens => {

@@ -222,6 +222,14 @@ impl Scores {
         self.raw_row().max_prob()
     }
 
+    /// The most probable token in [`raw`](Self::raw), the lowest id among equals.
+    pub fn raw_best(&self) -> TokenId {
+        match &self.logits {
+            Some(logits) => argmax(logits),
+            None => self.raw().max().0,
+        }
+    }
+
     /// The `k`-th highest probability in [`raw`](Self::raw), from 1; the least where there are fewer tokens.
     ///
     /// # Panics
@@ -293,6 +301,8 @@ mod tests {
                 prop_assert_eq!(single.raw_prob(v), raw[v as usize]);
             }
             prop_assert_eq!((single.raw_max(), single.vocab_size()), (whole.raw().max().1, row.len()));
+            prop_assert_eq!(whole.raw().get(single.raw_best()), single.raw_max());
+            prop_assert_eq!(Scores::from_probs(whole.raw().clone(), whole.raw().clone()).raw_best(), whole.raw().max().0);
             prop_assert_eq!(single.probs(), whole.probs());
             prop_assert_eq!((single.prob(99), single.raw_prob(99)), (0.0, 0.0));
             prop_assert_eq!(&single.warp(row.iter().copied()), whole.probs());

@@ -49,7 +49,12 @@ fn options() -> Vec<SamplingOptions> {
     let several = |order| SamplingOptions {
         repetition_penalty: 1.2,
         presence_penalty: 0.1,
-        dry: Dry { multiplier: 0.5, allowed_length: 20, ..Default::default() },
+        dry: Dry {
+            multiplier: 0.5,
+            allowed_length: 20,
+            breakers: (110..140).map(|token| vec![token]).chain([vec![140, 3], vec![141, 4, 5]]).collect(),
+            ..Default::default()
+        },
         no_repeat_ngram: 3,
         bad_words: vec![vec![1, 2]],
         top_k: 50,

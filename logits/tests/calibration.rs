@@ -244,6 +244,13 @@ fn degenerate_pairs_are_refused() {
         assert!(apart.apply(0.95) > 0.5 && apart.apply(0.05) < 0.5, "{apart}");
     }
     assert_eq!(Reliability::equal_width(&[(0.5, true)], 0), Err(CalibrationError::NoBins));
+    // However many bins are asked for, there are no more than pairs.
+    for bins in [2, 3, 1000, usize::MAX] {
+        let two = [(0.25, false), (0.75, true)];
+        for diagram in [Reliability::equal_width(&two, bins), Reliability::equal_mass(&two, bins)] {
+            assert_eq!(diagram.unwrap().bins.len(), 2, "{bins}");
+        }
+    }
     assert_eq!(Reliability::equal_mass(&[], 3), Err(CalibrationError::Empty));
     assert!(brier(&[(-0.1, true)]).is_err() && nll(&[(f64::NAN, true)]).is_err());
     assert!(near(nll(&[(0.0, true)]).unwrap(), -(1e-12f64.ln()), 1e-9), "finite");

@@ -2,19 +2,21 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use drafthorse_logits::{
-    Context, Sampler, SamplingOptions,
+    Probs,
     drift::{Certainty, Drift, DriftError, KolmogorovSmirnov, Reference},
 };
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
 
 /// Positions of a model whose logits are spread like this, and divided by a temperature.
 fn stream(count: usize, temperature: f32, seed: u64) -> Vec<Certainty> {
-    let sampler = Sampler::new(&SamplingOptions::default()).unwrap();
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut position = || {
         let sure = rng.random::<f32>() * 8.0;
         let row: Vec<f32> = (0..40).map(|_| rng.random::<f32>() * sure / temperature).collect();
-        Certainty::of(&sampler.scores(&Context::new(&[], 0), &row).unwrap())
+        let (certainty, probs) = (Certainty::of(&row), Probs::softmax(&row));
+        assert!((certainty.entropy - probs.entropy()).abs() < 1e-12);
+        assert_eq!(certainty.max_probability, probs.max().1);
+        certainty
     };
     (0..count).map(|_| position()).collect()
 }

@@ -4,32 +4,28 @@ use super::{
     Outcome,
     failure::Failure,
     output::{self, decimal, table},
+    pairs,
     prompt::{file_text, standard_input},
 };
 use clap::Args;
 use drafthorse::logits::calibration::{
     CalibrationError, Calibrator, Isotonic, Judged, Platt, Reliability, TemperatureScaling, brier, nll,
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::{io::Write, path::PathBuf, process::ExitCode};
 
 #[derive(Args)]
 pub(crate) struct CalibrateArgs {
-    /// JSON lines with `confidence` (0 to 1) and `correct` (true or false), as `generate --record` writes them; `-` is
-    /// the standard input
+    /// JSON lines with `confidence` (0 to 1) and `correct` (true or false); `-` is the standard input. `generate
+    /// --record` writes those for --draft-calibrator, `score --record` those for --expert-calibrator and
+    /// --abstain-calibrator
     file: PathBuf,
-    /// Bins of the reliability diagrams
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    bins: usize,
+    /// Bins of the reliability diagrams, 1 to 1000
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    bins: u16,
     /// One JSON object instead of a table
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Deserialize)]
-struct Line {
-    confidence: f64,
-    correct: bool,
 }
 
 /// How good confidences are.
@@ -55,7 +51,7 @@ impl Numbers {
     }
 }
 
-/// A calibrator, fitted to all pairs, and what one fitted to every second pair makes of the others.
+/// A calibrator, fitted to all pairs, and what one fitted to every second block of pairs makes of the others.
 #[derive(Serialize)]
 struct Row {
     method: &'static str,
@@ -71,30 +67,42 @@ const METHODS: [(&str, Fit); 3] = [
     ("isotonic", |pairs| Isotonic::fit(pairs).map(Calibrator::Isotonic)),
 ];
 
+/// Pairs in a row that are fitted to or held out together. Neighbours are of one text and alike: taken in turn, what is
+/// held out would be nearly what was fitted.
+const BLOCK: usize = 64;
+
+/// Every second block of pairs, the others, and how long a block is: few pairs are two halves.
+fn split(pairs: &[Judged]) -> (Vec<Judged>, Vec<Judged>, usize) {
+    let block = pairs.len().div_ceil(2).clamp(1, BLOCK);
+    let of = |odd: usize| pairs.chunks(block).skip(odd).step_by(2).flatten().copied().collect();
+    (of(0), of(1), block)
+}
+
 pub(crate) fn run(args: &CalibrateArgs) -> Outcome {
     let pairs = read(args)?;
-    let half = |odd: usize| pairs.iter().skip(odd).step_by(2).copied().collect::<Vec<_>>();
-    let (fitted, held_out) = (half(0), half(1));
+    let (fitted, held_out, block) = split(&pairs);
+    let bins = usize::from(args.bins);
     if held_out.is_empty() {
         let message = format!("{} holds one pair; at least two are needed", args.file.display());
         return Err(Failure::new(message));
     }
-    let plain = Numbers::of(&held_out, args.bins).map_err(Failure::new)?;
+    let plain = Numbers::of(&held_out, bins).map_err(Failure::new)?;
     let mut rows = vec![Row { method: "none", calibrator: None, held_out: plain }];
     for (method, fit) in METHODS {
         let of = |error| Failure::new(format!("{method}: {error}"));
         let (half, whole) = (fit(&fitted).map_err(of)?, fit(&pairs).map_err(of)?);
         let applied: Vec<_> = held_out.iter().map(|(c, correct)| (half.apply(*c), *correct)).collect();
-        let held_out = Numbers::of(&applied, args.bins).map_err(of)?;
+        let held_out = Numbers::of(&applied, bins).map_err(of)?;
         rows.push(Row { method, calibrator: Some(whole.to_string()), held_out });
     }
-    print(args, &pairs, &rows)
+    print(args, &pairs, block, &rows)
 }
 
-fn print(args: &CalibrateArgs, pairs: &[Judged], rows: &[Row]) -> Outcome {
+fn print(args: &CalibrateArgs, pairs: &[Judged], block: usize, rows: &[Row]) -> Outcome {
     let mut out = std::io::stdout().lock();
     if args.json {
-        let object = serde_json::json!({ "pairs": pairs.len(), "bins": args.bins, "methods": rows });
+        let object =
+            serde_json::json!({ "pairs": pairs.len(), "block": block, "bins": args.bins, "methods": rows });
         serde_json::to_writer_pretty(&mut out, &object)?;
         writeln!(out)?;
         return Ok(ExitCode::SUCCESS);
@@ -108,9 +116,10 @@ fn print(args: &CalibrateArgs, pairs: &[Judged], rows: &[Row]) -> Outcome {
     writeln!(out, "{}\n", output::numbers(table(header, rows.iter().map(numbers)), 1))?;
     writeln!(
         out,
-        "{}, {} right; numbers of every second pair, by calibrators fitted to the others; {} bins\n",
+        "{}, {} right; numbers of every second block of {}, by calibrators fitted to the others; {} bins\n",
         output::count(pairs.len(), "pair"),
         pairs.iter().filter(|(_, correct)| *correct).count(),
+        output::count(block, "pair"),
         args.bins
     )?;
     let best = rows.iter().min_by(|a, b| a.held_out.nll.total_cmp(&b.held_out.nll));
@@ -129,22 +138,28 @@ fn read(args: &CalibrateArgs) -> Result<Vec<Judged>, Failure> {
     } else {
         file_text(&args.file)?
     };
-    let line = |(number, line): (usize, &str)| {
-        let fail = |what: String| Failure::new(format!("{} line {number}: {what}", args.file.display()));
-        let Line { confidence, correct } =
-            serde_json::from_str(line).map_err(|error| fail(error.to_string()))?;
-        if (0.0..=1.0).contains(&confidence) {
-            return Ok((confidence, correct));
-        }
-        Err(fail(format!("confidence {confidence} is out of range: 0 to 1")))
-    };
-    let pairs: Vec<_> = (1..)
-        .zip(text.lines())
-        .filter(|(_, text)| !text.trim().is_empty())
-        .map(line)
-        .collect::<Result<_, _>>()?;
+    let pairs = pairs::parse(&args.file, &text)?;
     if pairs.is_empty() {
         return Err(Failure::new(format!("{} holds no pairs", args.file.display())));
     }
     Ok(pairs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_stay_together() {
+        for (pairs, block, first, second) in
+            [(1, 1, 1, 0), (2, 1, 1, 1), (7, 4, 4, 3), (127, 64, 64, 63), (200, 64, 128, 72)]
+        {
+            let all: Vec<Judged> = (0..pairs).map(|at| (f64::from(at), true)).collect();
+            let (fitted, held_out, length) = split(&all);
+            assert_eq!((length, fitted.len(), held_out.len()), (block, first, second), "{pairs} pairs");
+            let block_of = |pair: &Judged| pair.0 as usize / block;
+            assert!(fitted.iter().all(|pair| block_of(pair) % 2 == 0));
+            assert!(held_out.iter().all(|pair| block_of(pair) % 2 == 1));
+        }
+    }
 }

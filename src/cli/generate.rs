@@ -3,7 +3,7 @@
 use super::{
     Outcome,
     args::GenerateArgs,
-    confidence::Record,
+    confidence::{Record, note_drift},
     failure::Failure,
     grammar,
     interrupt::{INTERRUPTED, Interrupt},
@@ -16,7 +16,7 @@ use drafthorse::{
     AcceptanceRule, Engine, Finish, Kind, SamplingOptions, SessionOptions, Stats, Step, TokenId,
     engine::{Provenance, StepToken},
     inspect::Names,
-    logits::{Stage, drift::DriftWarning},
+    logits::{Stage, drift::Drift},
 };
 use serde_json::{Value, json};
 use std::{io::Write, process::ExitCode, sync::Arc};
@@ -80,8 +80,8 @@ pub(crate) fn run(args: &GenerateArgs) -> Outcome {
         output::note(&note);
     }
     let saved = args.confidence.save(&result.record);
-    if let Some(warning) = &result.drift {
-        output::note(&format!("warning: {warning}"));
+    if let Some(drift) = &result.drift {
+        note_drift(drift);
     }
     match failed {
         Some(failure) => Err(failure),
@@ -98,7 +98,7 @@ struct Generation {
     finish: Option<Finish>,
     stats: Stats,
     record: Record,
-    drift: Option<DriftWarning>,
+    drift: Option<Drift>,
     /// Whether the text is complete by its grammar, where it has one.
     complete: Option<bool>,
 }
@@ -119,6 +119,7 @@ fn generate(
         let step = match step {
             Ok(step) => step,
             Err(error) => {
+                result.drift = session.watched().cloned();
                 if !result.tokens.is_empty() {
                     end_line(args, &mut out)?;
                 }
@@ -133,7 +134,7 @@ fn generate(
         result.tokens.extend(step.tokens);
         result.finish = step.finish;
     }
-    result.drift = session.drift();
+    result.drift = session.watched().cloned();
     end_line(args, &mut out)
 }
 
@@ -308,7 +309,7 @@ fn print_json(
         "finish": json::finish(result.finish.as_ref()),
         "expert": args.parts.expert,
         "drafter": parts.drafter.name(),
-        "drift": result.drift.as_ref().map(ToString::to_string),
+        "drift": result.drift.as_ref().and_then(Drift::check).map(|warning| warning.to_string()),
         "law": law(args),
         "rule": json::rule(rule),
         "draft_length": args.draft_length(&parts.drafter),

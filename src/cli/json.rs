@@ -15,10 +15,11 @@ use serde_json::{Value, json};
 pub(crate) struct StatsJson {
     rounds: u64,
     drafted: u64,
-    /// Of them, tokens that a grammar forced.
-    forced: u64,
     examined: u64,
     accepted: u64,
+    /// Tokens that a grammar forced, which are no drafts.
+    forced: u64,
+    forced_accepted: u64,
     emitted: u64,
     replaced: u64,
     bonus: u64,
@@ -85,9 +86,10 @@ impl From<&Stats> for StatsJson {
         Self {
             rounds: stats.rounds,
             drafted: stats.drafted,
-            forced: stats.forced,
             examined: stats.examined,
             accepted: stats.accepted,
+            forced: stats.forced,
+            forced_accepted: stats.forced_accepted,
             emitted: stats.emitted,
             replaced: stats.replaced,
             bonus: stats.bonus,

@@ -18,6 +18,7 @@ mod interrupt;
 mod json;
 mod laws;
 mod output;
+mod pairs;
 mod parts;
 mod prompt;
 mod prompts;

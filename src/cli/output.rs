@@ -32,16 +32,17 @@ pub(crate) fn statistics(
     };
     let mut parts = vec![count(stats.emitted as usize, "token") + &ending];
     if let Some(rate) = stats.acceptance_rate() {
-        let forced = match stats.forced {
-            0 => String::new(),
-            forced => format!(", {forced} of them forced by the grammar"),
-        };
         parts.push(format!(
-            "drafter {drafter}: acceptance rate {rate:.2} ({} of {} examined, {} drafted{forced})",
+            "drafter {drafter}: acceptance rate {rate:.2} ({} of {} examined, {} drafted)",
             stats.accepted, stats.examined, stats.drafted
         ));
+    } else if stats.drafted > 0 {
+        parts.push(format!("drafter {drafter}: none of {} drafted examined", stats.drafted));
     } else {
         parts.push(format!("drafter {drafter}: nothing drafted"));
+    }
+    if stats.forced > 0 {
+        parts.push(format!("{} forced by the grammar", count(stats.forced_accepted as usize, "token")));
     }
     parts.push(price(stats, rule));
     if let Some(tokens) = stats.tokens_per_expert_pass() {

@@ -6,6 +6,7 @@ use super::{
     Outcome,
     failure::Failure,
     output::{self, count, decimal, numbers, table},
+    pairs::{self, Whose},
     prompt,
 };
 use args::ScoreArgs;
@@ -56,6 +57,11 @@ pub(crate) fn run(args: &ScoreArgs) -> Outcome {
     }
     if scored.is_empty() {
         return Err(Failure::new("nothing is left to score: a text needs at least two tokens"));
+    }
+    if let Some(path) = &args.record {
+        let scores = scored.iter().flat_map(|scored| &scored.scores);
+        let pairs: Vec<_> = scores.map(|score| (score.max_probability, score.best == score.token)).collect();
+        pairs::append(path, &pairs, Whose::Expert)?;
     }
     if args.json { print_json(args, &model, windows, &scored) } else { print(windows, &scored) }
 }

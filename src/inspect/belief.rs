@@ -1,7 +1,7 @@
 //! What one row says.
 
 use super::{Belief, Candidate, Histogram, LensCell, Look};
-use drafthorse_logits::{Scores, TokenId};
+use drafthorse_logits::{Scores, TokenId, largest};
 
 /// The text of a token by itself.
 pub(super) type Name<'a> = dyn Fn(TokenId) -> String + 'a;
@@ -24,16 +24,8 @@ pub(super) fn belief(scores: &Scores, row: &[f32], token: TokenId, look: &Look, 
 
 /// The most probable tokens, best first, the lower id among equals.
 fn candidates(probs: &[f64], count: usize, name: &Name<'_>) -> Vec<Candidate> {
-    let better =
-        |a: &TokenId, b: &TokenId| probs[*b as usize].total_cmp(&probs[*a as usize]).then_with(|| a.cmp(b));
-    let mut ids: Vec<TokenId> = (0..probs.len() as TokenId).collect();
-    if count < ids.len() {
-        ids.select_nth_unstable_by(count, better);
-        ids.truncate(count);
-    }
-    ids.sort_unstable_by(better);
-    let candidate = |id| Candidate { id, name: name(id), probability: probs[id as usize] };
-    ids.into_iter().map(candidate).collect()
+    let best = largest(probs, count).into_iter();
+    best.map(|(id, probability)| Candidate { id, name: name(id), probability }).collect()
 }
 
 fn histogram(row: &[f32], token: TokenId, bins: usize) -> Histogram {

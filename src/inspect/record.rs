@@ -80,7 +80,7 @@ pub struct Position {
 pub enum Origin {
     /// It was given.
     Prompt,
-    /// Drafted, and accepted.
+    /// Drafted, or forced by a constraint, and accepted.
     Drafted,
     /// Drafted; the cascade asked the expert, and it stands.
     Deferred,
@@ -208,12 +208,15 @@ pub struct LensCell {
 pub struct Generation {
     /// Every round, in order.
     pub rounds: Vec<Round>,
-    /// Tokens drafted in all.
+    /// Tokens the drafter proposed in all.
     pub drafted: u64,
     /// Of them, those that were looked at.
     pub examined: u64,
     /// Of them, those that stand.
     pub accepted: u64,
+    /// Tokens that a constraint forced and that stand, which are in none of the drafter's numbers.
+    #[serde(default)]
+    pub forced: u64,
     /// Tokens the text gained.
     pub emitted: u64,
     /// accepted / examined.
@@ -228,12 +231,15 @@ pub struct Generation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(clippy::exhaustive_structs)]
 pub struct Round {
-    /// Tokens proposed.
+    /// Tokens the drafter proposed.
     pub drafted: usize,
-    /// Positions at which a proposed token was looked at.
+    /// Of them, those that were looked at.
     pub examined: usize,
-    /// Proposed tokens that stand.
+    /// Of them, those that stand.
     pub accepted: usize,
+    /// Tokens that a constraint forced and that stand.
+    #[serde(default)]
+    pub forced: usize,
     /// Tokens the text gained.
     pub emitted: usize,
 }

@@ -22,8 +22,8 @@ impl Trace {
             return;
         }
         self.stats.add(step);
-        let Step { drafted, examined, accepted, .. } = *step;
-        self.rounds.push(Round { drafted, examined, accepted, emitted: step.tokens.len() });
+        let Step { drafted, examined, accepted, forced_accepted: forced, .. } = *step;
+        self.rounds.push(Round { drafted, examined, accepted, forced, emitted: step.tokens.len() });
         self.tokens.extend(step.tokens.iter().map(|token| token.id));
         self.origins.extend(step.tokens.iter().map(|token| (token.provenance.into(), self.rounds.len())));
         self.finish.clone_from(&step.finish);
@@ -56,6 +56,7 @@ impl Trace {
             drafted: self.stats.drafted,
             examined: self.stats.examined,
             accepted: self.stats.accepted,
+            forced: self.stats.forced_accepted,
             emitted: self.stats.emitted,
             acceptance_rate: self.stats.acceptance_rate(),
             tokens_per_expert_pass: self.stats.tokens_per_expert_pass(),

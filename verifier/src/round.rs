@@ -1,7 +1,7 @@
 use crate::{AcceptanceRule, Needs};
 use drafthorse_logits::{
     Draws, Guidance, LogProbs, LogProbsOf, LogProbsOptions, Logits, Memory, Origin, Proposal, Purpose,
-    RowAnswer, RowQuestion, Sampler, Scores, TokenId, Verdict,
+    RowAnswer, RowQuestion, Sampler, Scores, TokenId, Verdict, drift::Certainty,
 };
 
 /// What is to be verified in a round.
@@ -18,7 +18,7 @@ pub struct Round<'a> {
     pub proposal: &'a Proposal,
     /// Turns logits into scores.
     pub sampler: &'a Sampler,
-    /// Whether the expert's logits are wanted besides, for [`Reading::log_probs`].
+    /// Whether the expert's logits are wanted besides, for [`Reading::log_probs`] and [`Reading::certainty`].
     pub keep_logits: bool,
     /// What the expert's logits are pushed away from, if anything.
     pub guide: Option<&'a Guide>,
@@ -88,6 +88,17 @@ impl Reading {
             LogProbsOf::Raw => LogProbs::of_row(logits.row(index), token, options.top),
             LogProbsOf::Processed => LogProbs::of_scores(&rows[index], token, options.top),
         })
+    }
+
+    /// How sure the expert was at the `index`-th position of the round, by its own logits: what the sampler makes of them,
+    /// be it a bias, a penalty, a grammar or a temperature, does not count. Under guidance they are the guided ones.
+    /// `None` if the round was read without its logits.
+    ///
+    /// # Panics
+    ///
+    /// If the round has no such position.
+    pub fn certainty(&self, index: usize) -> Option<Certainty> {
+        self.logits.as_ref().map(|logits| Certainty::of(logits.row(index)))
     }
 
     /// What is remembered after `tokens`, which this round brought to the text.

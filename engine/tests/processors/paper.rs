@@ -3,7 +3,7 @@
 
 use drafthorse_logits::{
     Context, Memory, SamplingOptions, Stage, TokenId,
-    processors::{Mirostat, MirostatVersion, Xtc},
+    processors::{MirostatVersion, Xtc},
 };
 
 const OUT: f32 = f32::NEG_INFINITY;
@@ -153,73 +153,83 @@ impl Left {
     }
 
     fn apply(&mut self, stage: Stage, context: &Context<'_>, options: &SamplingOptions, seed: u64) {
-        let sorted = self.sorted();
-        let entropy = self.entropy();
         match stage {
-            Stage::Temperature => {
-                let (t, range) = (options.temperature, options.dynatemp_range);
-                self.temperature = if range > 0.0 {
-                    let share = (entropy / (sorted.len() as f64).ln()).powf(options.dynatemp_exponent.into());
-                    let low = (t - range).max(0.0);
-                    (f64::from(low) + f64::from(t + range - low) * share) as f32
-                } else {
-                    t
-                };
+            Stage::Temperature => self.set_temperature(options),
+            Stage::TopK | Stage::TopP | Stage::MinP | Stage::Epsilon | Stage::TopNSigma => {
+                self.keep_probable(stage, options);
             }
-            Stage::TopK => {
-                let kth = sorted[options.top_k.min(sorted.len()) - 1];
-                self.keep(|p| p >= kth);
-            }
+            Stage::Typical | Stage::Eta => self.keep_by_entropy(stage, options),
+            Stage::Xtc => self.exclude_top(context, options, seed),
+            Stage::Mirostat => self.keep_unsurprising(context, options),
+            _ => unreachable!("{stage:?} makes a law"),
+        }
+    }
+
+    fn set_temperature(&mut self, options: &SamplingOptions) {
+        let (t, range) = (options.temperature, options.dynatemp_range);
+        self.temperature = if range > 0.0 {
+            let most = (self.sorted().len() as f64).ln();
+            let share = (self.entropy() / most).powf(options.dynatemp_exponent.into());
+            let low = (t - range).max(0.0);
+            (f64::from(low) + f64::from(t + range - low) * share) as f32
+        } else {
+            t
+        };
+    }
+
+    /// Filters by the size of probabilities and logits.
+    fn keep_probable(&mut self, stage: Stage, options: &SamplingOptions) {
+        let sorted = self.sorted();
+        let low = match stage {
+            Stage::TopK => sorted[options.top_k.min(sorted.len()) - 1],
             Stage::TopP => {
                 let enough = (1..sorted.len()).find(|n| sorted[..*n].iter().sum::<f64>() >= options.top_p);
-                let edge = sorted[enough.unwrap_or(sorted.len()) - 1];
-                self.keep(|p| p >= edge);
+                sorted[enough.unwrap_or(sorted.len()) - 1]
             }
-            Stage::MinP => self.keep(|p| p >= options.min_p * sorted[0]),
-            Stage::Typical => {
-                let differs = |p: f64| (-p.ln() - entropy).abs();
-                let mut typical = sorted;
-                typical.sort_by(|a, b| differs(*a).total_cmp(&differs(*b)));
-                let all = typical.len();
-                let enough = (1..all).find(|n| typical[..*n].iter().sum::<f64>() >= options.typical_p);
-                let edge = differs(typical[enough.unwrap_or(all) - 1]);
-                self.keep(|p| differs(p) <= edge);
-            }
-            Stage::Epsilon => self.keep(|p| p >= options.epsilon),
-            Stage::Eta => {
-                let cut = options.eta.min(options.eta.sqrt() * (-entropy).exp());
-                self.keep(|p| p >= cut);
-            }
-            Stage::TopNSigma => {
+            Stage::MinP => options.min_p * sorted[0],
+            Stage::Epsilon => options.epsilon,
+            _ => {
                 let alive: Vec<_> = self.row.iter().filter(|x| **x > OUT).map(|x| f64::from(*x)).collect();
                 let n = alive.len() as f64;
                 let mean = alive.iter().sum::<f64>() / n;
                 let sigma = (alive.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n).sqrt();
                 let low = alive.iter().copied().fold(f64::MIN, f64::max) - options.top_n_sigma * sigma;
                 self.row.iter_mut().filter(|x| f64::from(**x) < low).for_each(|x| *x = OUT);
+                return;
             }
-            Stage::Xtc => {
-                let (probability, threshold) = (options.xtc_probability, options.xtc_threshold);
-                let least = sorted.iter().copied().filter(|p| *p >= threshold).reduce(f64::min);
-                let tossed = Xtc { probability, threshold, seed }.excludes(context.tokens().len());
-                if let Some(least) = least.filter(|_| tossed) {
-                    self.keep(|p| p <= least);
-                }
-            }
-            Stage::Mirostat => {
-                let mirostat = options.mirostat.unwrap_or_default();
-                self.keep_unsurprising(
-                    &mirostat,
-                    &sorted,
-                    context.memory().allowed().unwrap_or(f64::INFINITY),
-                );
-            }
-            _ => unreachable!("{stage:?} makes a law"),
+        };
+        self.keep(|p| p >= low);
+    }
+
+    /// Filters that look at the entropy.
+    fn keep_by_entropy(&mut self, stage: Stage, options: &SamplingOptions) {
+        let entropy = self.entropy();
+        if stage == Stage::Eta {
+            let cut = options.eta.min(options.eta.sqrt() * (-entropy).exp());
+            return self.keep(|p| p >= cut);
+        }
+        let differs = |p: f64| (-p.ln() - entropy).abs();
+        let mut typical = self.sorted();
+        typical.sort_by(|a, b| differs(*a).total_cmp(&differs(*b)));
+        let all = typical.len();
+        let enough = (1..all).find(|n| typical[..*n].iter().sum::<f64>() >= options.typical_p);
+        let edge = differs(typical[enough.unwrap_or(all) - 1]);
+        self.keep(|p| differs(p) <= edge);
+    }
+
+    fn exclude_top(&mut self, context: &Context<'_>, options: &SamplingOptions, seed: u64) {
+        let (probability, threshold) = (options.xtc_probability, options.xtc_threshold);
+        let least = self.sorted().into_iter().filter(|p| *p >= threshold).reduce(f64::min);
+        let tossed = Xtc { probability, threshold, seed }.excludes(context.tokens().len());
+        if let Some(least) = least.filter(|_| tossed) {
+            self.keep(|p| p <= least);
         }
     }
 
-    fn keep_unsurprising(&mut self, mirostat: &Mirostat, sorted: &[f64], allowed: f64) {
-        if mirostat.version == MirostatVersion::V2 {
+    fn keep_unsurprising(&mut self, context: &Context<'_>, options: &SamplingOptions) {
+        let allowed = context.memory().allowed().unwrap_or(f64::INFINITY);
+        let sorted = self.sorted();
+        if options.mirostat.unwrap_or_default().version == MirostatVersion::V2 {
             return self.keep(|p| -p.log2() <= allowed);
         }
         let pairs = sorted.windows(2).enumerate().take(99);

@@ -65,7 +65,8 @@ impl Reliability {
         Ok(Self { bins: chunks.map(bin).collect() })
     }
 
-    /// Bins of about as many pairs each. Equal confidences share a bin, whatever their number.
+    /// Bins of about as many pairs each, and never more bins than pairs. Equal confidences share a bin, whatever their
+    /// number.
     ///
     /// # Errors
     ///
@@ -74,6 +75,7 @@ impl Reliability {
     /// Source: Nixon et al., "Measuring Calibration in Deep Learning", 2019.
     pub fn equal_mass(pairs: &[Judged], bins: usize) -> Result<Self, CalibrationError> {
         let sorted = sorted(pairs, bins)?;
+        let bins = bins.min(sorted.len());
         let mut made = Vec::new();
         let mut start = 0;
         for index in 0..bins {

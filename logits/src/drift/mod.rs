@@ -8,10 +8,10 @@ mod kolmogorov;
 
 pub use kolmogorov::KolmogorovSmirnov;
 
-use crate::Scores;
+use crate::math::Normalizer;
 use std::{fmt, str::FromStr};
 
-/// How sure a model is at a position, at temperature 1 and unfiltered.
+/// How sure a model is at a position: by its own row at temperature 1, before any processor.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[allow(clippy::exhaustive_structs)]
 pub struct Certainty {
@@ -22,9 +22,10 @@ pub struct Certainty {
 }
 
 impl Certainty {
-    /// Of the scores of a position.
-    pub fn of(scores: &Scores) -> Self {
-        Self { entropy: scores.raw_entropy(), max_probability: scores.raw_max() }
+    /// Of the logits of a position, one of which at least is finite.
+    pub fn of(row: &[f32]) -> Self {
+        let (normalizer, entropy) = Normalizer::with_entropy(row, None);
+        Self { entropy, max_probability: normalizer.max_prob() }
     }
 }
 
@@ -337,7 +338,7 @@ impl Drift {
         self.seen.positions()
     }
 
-    /// What is to be said about the stream so far, if anything.
+    /// What is to be said about the stream so far, if anything: nothing before [`POSITIONS`](Self::POSITIONS).
     pub fn check(&self) -> Option<DriftWarning> {
         let warning = |quantity, reference: &Histogram, seen: &Histogram| DriftWarning {
             quantity,

@@ -1,5 +1,6 @@
 use super::{Context, LogitsProcessor, penalties::bounded};
-use crate::{TokenId, buffer::Buffer};
+use crate::{TokenId, TokenSet, buffer::Buffer};
+use std::borrow::Cow;
 
 /// Penalises going on with a repetition: a token that followed an earlier occurrence of the last `n` tokens,
 /// with `n` at least `allowed_length`, loses `multiplier * base^(n - allowed_length)`.
@@ -31,26 +32,70 @@ impl Default for Dry {
 }
 
 impl Dry {
-    /// How many tokens at the end of the text come after its last breaker.
-    fn unbroken(&self, tokens: &[TokenId]) -> usize {
-        let after = |breaker: &Vec<TokenId>| {
-            let start = tokens.windows(breaker.len().max(1)).rposition(|window| window == &breaker[..])?;
-            Some(tokens.len() - start - breaker.len())
-        };
-        self.breakers.iter().filter_map(after).min().unwrap_or(tokens.len())
+    /// The same, ready for many rows. As a processor of its own it sorts its breakers anew for every row.
+    pub(crate) fn ready(&self) -> ReadyDry<'static> {
+        let breakers = Breakers::new(&self.breakers);
+        ReadyDry { dry: Cow::Owned(Self { breakers: Vec::new(), ..self.clone() }), breakers }
+    }
+}
+
+/// Tokens from here on are in no vocabulary, and shall not make a set of bits large.
+const MOST: TokenId = 1 << 24;
+
+/// Breakers so that a text is looked through once for all that are one token, which on the command line are hundreds.
+#[derive(Clone, Debug)]
+struct Breakers {
+    tokens: TokenSet,
+    sequences: Vec<Vec<TokenId>>,
+}
+
+impl Breakers {
+    fn new(breakers: &[Vec<TokenId>]) -> Self {
+        let single = |breaker: &&Vec<TokenId>| matches!(breaker[..], [token] if token < MOST);
+        let (single, sequences): (Vec<_>, Vec<_>) =
+            breakers.iter().filter(|breaker| !breaker.is_empty()).partition(single);
+        let tokens: Vec<_> = single.into_iter().flatten().copied().collect();
+        let vocab = tokens.iter().max().map_or(0, |&highest| highest as usize + 1);
+        Self { tokens: TokenSet::of(vocab, &tokens), sequences: sequences.into_iter().cloned().collect() }
     }
 
+    /// Whether `token` is a breaker of one token.
+    fn contains(&self, token: TokenId) -> bool {
+        self.tokens.contains(token) || self.sequences.iter().any(|breaker| breaker[..] == [token])
+    }
+
+    /// How many tokens at the end of the text come after its last breaker.
+    fn unbroken(&self, tokens: &[TokenId]) -> usize {
+        let last = tokens.iter().rposition(|&token| self.tokens.contains(token));
+        let after = last.map_or(tokens.len(), |last| tokens.len() - last - 1);
+        self.sequences.iter().fold(after, |after, breaker| {
+            // Only one that ends later would make a difference.
+            let near = &tokens[tokens.len() - (after + breaker.len()).min(tokens.len())..];
+            let start = near.windows(breaker.len()).rposition(|window| window == &breaker[..]);
+            start.map_or(after, |start| near.len() - start - breaker.len())
+        })
+    }
+}
+
+/// [`Dry`] with its breakers apart.
+#[derive(Clone, Debug)]
+pub(crate) struct ReadyDry<'a> {
+    dry: Cow<'a, Dry>,
+    breakers: Breakers,
+}
+
+impl ReadyDry<'_> {
     /// Calls `found` for each token that would go on with repetitions, with the length of the longest.
     fn for_each_repetition(&self, tokens: &[TokenId], mut found: impl FnMut(TokenId, usize)) {
-        let limit = self.unbroken(tokens);
-        if limit < self.allowed_length {
+        let limit = self.breakers.unbroken(tokens);
+        if limit < self.dry.allowed_length {
             return;
         }
         let matches = matches_of_end(tokens);
         let length = |end: u32| (matches[end as usize] as usize).min(limit);
         let next = |end: u32| tokens[end as usize];
         let mut ends = Buffer::fill(0, |ends| {
-            ends.extend((1..tokens.len() as u32).filter(|end| length(*end) >= self.allowed_length));
+            ends.extend((1..tokens.len() as u32).filter(|end| length(*end) >= self.dry.allowed_length));
         });
         ends.as_mut_slice().sort_unstable_by_key(|end| (next(*end), length(*end)));
         for same in ends.chunk_by(|a, b| next(*a) == next(*b)) {
@@ -84,23 +129,28 @@ fn matches_of_end(tokens: &[TokenId]) -> Buffer<u32> {
 
 impl LogitsProcessor for Dry {
     fn process(&self, context: &Context<'_>, row: &mut [f32]) {
-        if self.multiplier == 0.0 {
+        let breakers = Breakers::new(&self.breakers);
+        ReadyDry { dry: Cow::Borrowed(self), breakers }.process(context, row);
+    }
+}
+
+impl LogitsProcessor for ReadyDry<'_> {
+    fn process(&self, context: &Context<'_>, row: &mut [f32]) {
+        let dry = &*self.dry;
+        if dry.multiplier == 0.0 {
             return;
         }
         let tokens = context.tokens();
-        let looked_at = if self.last_n == 0 { tokens.len() } else { self.last_n.min(tokens.len()) };
+        let looked_at = if dry.last_n == 0 { tokens.len() } else { dry.last_n.min(tokens.len()) };
         // The largest power that an f32 holds.
-        let most = if self.base > 1.000_001 {
-            f64::from(f32::MAX).ln() / f64::from(self.base).ln()
-        } else {
-            f64::MAX
-        };
+        let most =
+            if dry.base > 1.000_001 { f64::from(f32::MAX).ln() / f64::from(dry.base).ln() } else { f64::MAX };
         self.for_each_repetition(&tokens[tokens.len() - looked_at..], |token, length| {
-            if self.breakers.iter().any(|breaker| breaker[..] == [token]) {
+            if self.breakers.contains(token) {
                 return;
             }
-            let power = ((length - self.allowed_length) as f64).min(most.floor());
-            let penalty = f64::from(self.multiplier) * f64::from(self.base).powf(power);
+            let power = ((length - dry.allowed_length) as f64).min(most.floor());
+            let penalty = f64::from(dry.multiplier) * f64::from(dry.base).powf(power);
             if let Some(logit) = row.get_mut(token as usize) {
                 *logit = bounded(*logit, (f64::from(*logit) - penalty) as f32);
             }
@@ -112,6 +162,7 @@ impl LogitsProcessor for Dry {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::time::Instant;
 
     fn dry() -> Dry {
         Dry { multiplier: 0.5, base: 2.0, ..Default::default() }
@@ -157,7 +208,51 @@ mod tests {
         assert!(row.iter().all(|x| x.is_finite()));
     }
 
+    /// Each breaker looked for by itself.
+    fn plain_unbroken(breakers: &[Vec<TokenId>], tokens: &[TokenId]) -> usize {
+        let after = |breaker: &Vec<TokenId>| {
+            let start = tokens.windows(breaker.len().max(1)).rposition(|window| window == &breaker[..])?;
+            Some(tokens.len() - start - breaker.len())
+        };
+        breakers.iter().filter_map(after).min().unwrap_or(tokens.len())
+    }
+
+    /// As many as the command line makes of the usual ones.
+    #[test]
+    fn thousands_of_breakers() {
+        let dry = Dry { breakers: (0..5000).map(|token| vec![50_000 + token]).collect(), ..dry() };
+        let tokens: Vec<TokenId> = (0..4000).map(|i| i * i % 977).collect();
+        let start = Instant::now();
+        let plain = plain_unbroken(&dry.breakers, &tokens);
+        println!("each by itself: {:?}", start.elapsed());
+        let ready = dry.ready();
+        let start = Instant::now();
+        assert_eq!(ready.breakers.unbroken(&tokens), plain);
+        println!("all at once: {:?}", start.elapsed());
+        let mut row = vec![0.0; 1000];
+        let start = Instant::now();
+        ready.process(&Context::new(&tokens, 0), &mut row);
+        println!("a row: {:?}", start.elapsed());
+        assert!(row.iter().any(|x| *x < 0.0));
+    }
+
+    #[test]
+    fn breakers_of_no_vocabulary_cost_nothing() {
+        let far = Breakers::new(&[vec![TokenId::MAX], vec![3]]);
+        assert!(far.contains(3) && far.contains(TokenId::MAX) && !far.contains(MOST));
+        assert_eq!((far.tokens.len(), far.sequences.len()), (1, 1));
+    }
+
     proptest! {
+        #[test]
+        fn the_last_breaker_is_found(
+            tokens in prop::collection::vec(0u32..6, 0..30),
+            breakers in prop::collection::vec(prop::collection::vec(0u32..9, 0..4), 0..5),
+        ) {
+            let found = Breakers::new(&breakers).unbroken(&tokens);
+            prop_assert_eq!(found, plain_unbroken(&breakers, &tokens));
+        }
+
         #[test]
         fn matches_are_those_of_a_plain_search(tokens in prop::collection::vec(0u32..3, 0..40)) {
             let matches = matches_of_end(&tokens);

@@ -34,6 +34,11 @@ pub(crate) struct ScoreArgs {
     /// scored too
     #[arg(long, help_heading = "Windows")]
     pub(crate) bos: bool,
+    /// Add to FILE, for each token scored, a line with the model's highest probability and whether its most probable token
+    /// was the one that came: from it `drafthorse calibrate` fits what --expert-calibrator and --abstain-calibrator of
+    /// `generate` want
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub(crate) record: Option<PathBuf>,
     /// One JSON object with the log-probability of every token instead of a table
     #[arg(long, help_heading = "Output")]
     pub(crate) json: bool,
