@@ -1,6 +1,11 @@
 //! The command line as its users meet it.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "cli/grammar.rs"]
+mod grammar;
+#[path = "cli/refusals.rs"]
+mod refusals;
+
 use serde_json::Value;
 use std::{
     io::Write,
@@ -142,63 +147,6 @@ fn a_benchmark_has_its_baseline_and_every_value() {
     assert!(report["runs"].as_array().unwrap().iter().all(|run| run["stats"]["emitted"] == 8));
 }
 
-#[test]
-fn what_cannot_be_done_is_said_in_one_line() {
-    let cases: &[(&[&str], &str)] = &[
-        (&["generate", PROMPT, "--temperature", "-1"], "temperature -1 is out of range"),
-        (&["generate", PROMPT, "--top-p", "1.5"], "top-p 1.5 is out of range"),
-        (&["generate", PROMPT, "-n", "0"], "max tokens is 0"),
-        (&["generate", PROMPT, "-k", "9999"], "context of 2048 tokens is too small for drafts of 9999"),
-        (&["generate", PROMPT, "-m", "no/such/folder"], "`no/such/folder` is not a folder"),
-        (&["generate", "-f", "no-such-file"], "cannot read no-such-file"),
-        (&["generate", "--tokens", "4096"], "token 4096 of the prompt is outside the vocabulary of 4096"),
-        (&["generate", PROMPT, "--device", "vulkan:99"], "device `vulkan:99`"),
-        (&["generate", PROMPT, "--regex", "a("], "the regular expression cannot be used: "),
-        (&["generate", PROMPT, "-j", r#"{"not": {}}"#], "keywords that are not supported: `not`"),
-        (&["generate", PROMPT, "-j", "no-such-file"], "cannot read no-such-file"),
-        (&["generate", PROMPT, "--compact"], "--compact is for JSON"),
-        (&["generate", PROMPT, "--regex", "a("], ": a(: unclosed group"),
-        (&["generate", PROMPT, "--grammar", "root ::= \"a\""], "this is GBNF"),
-        (&["generate", PROMPT, "--regex", "[0-9]+", "--forced-first", "1"], "does not allow token 1 at"),
-        (&["generate", PROMPT, "-p", "another"], "cannot be used with"),
-        (&["generate"], "or on the standard input, which is empty"),
-        (&["generate", "--json", "--logprobs", PROMPT], "write --logprobs=N"),
-        (&["generate", PROMPT, "--ensemble", "ngram"], "`ngram` and `none` are for --drafter alone"),
-        (&["generate", PROMPT, "-d", "no/such"], "a drafter can also be `ngram` or `none`"),
-        (&["generate", PROMPT, "-s", "x"], "or -1 to draw one"),
-        (&["generate", PROMPT, "--law", "sled:"], "a setting of law `sled:` is empty"),
-        (&["generate", PROMPT, "--law", "sled:steps=101"], "evolution steps 101 is out of range: 1 to 100"),
-        (&["generate", PROMPT, "--guidance-scale", "101"], "guidance scale 101 is out of range: 0 to 100"),
-        (&["generate", PROMPT, "--samplers", ""], "no stage is named"),
-        (&["generate", PROMPT, "--dry-multiplier", "-1"], "DRY multiplier -1 is out of range"),
-        (&["generate", PROMPT, "--no-repeat-ngram-size", "5000"], "0 (off) to 1000 tokens"),
-        (&["score", "Once upon a time"], "a text goes with -p TEXT"),
-        (&["inspect", PROMPT, "--guidance-scale", "2"], "unexpected argument"),
-        (&["beam", PROMPT, "--drafter", "demo"], "unexpected argument"),
-        (&["classify", "--tokens", "1", "-l", "a,b"], "unexpected argument"),
-        (&["generate", PROMPT, "--json-mode", "--regex", "a"], "cannot be used with"),
-        (&["bench", "-r", "0"], "--repetitions and --max-tokens must be at least 1"),
-        (
-            &["generate", PROMPT, "-d", "ngram", "--draft-weights", "q8"],
-            "drafter `ngram` is none; leave it out",
-        ),
-        (
-            &["generate", PROMPT, "--rule", "wishful"],
-            "there is no rule `wishful`; the rules are lossless, block",
-        ),
-        (&["generate", PROMPT, "--rule", "block", "--lenience", "0.5"], "rule block has no dial `lenience`"),
-        (&["generate", PROMPT, "--rule", "cascade-chow:lenience=2"], "lenience 2 is out of range: 0 to 1"),
-        (&["generate", PROMPT, "-d", "ngram", "--rule", "cascade-opt"], "drafter `ngram` has none"),
-    ];
-    for &(arguments, expected) in cases {
-        let output = run(arguments);
-        assert!(!output.status.success());
-        assert!(err(&output).contains(expected), "{arguments:?}: {}", err(&output));
-        assert!(out(&output).is_empty() && !err(&output).contains("panicked"), "{arguments:?}");
-    }
-}
-
-/// The demo models write what a grammar lets them, with drafts as without.
 /// With exact match a seed has one text, however much is drafted: every processor sees what was drafted before it, and
 /// what is refused leaves nothing behind.
 #[test]
@@ -230,52 +178,6 @@ fn processors_give_a_seed_one_text_with_any_draft() {
 }
 
 #[test]
-fn processors_that_do_not_go_together_are_refused() {
-    for (options, words) in [
-        ("-t 1 --mirostat 2 --top-k 4", "mirostat takes the place of other choices, but top-k is on too"),
-        ("-t 0.5 --samplers top-k", "stage `temperature` is on, but does not stand in `top-k`"),
-        ("--samplers top-k,dry", "`dry` makes the law and stands after `top-k`"),
-        ("--samplers top-k,top-k", "stage `top-k` stands in it twice"),
-        ("--samplers top-kk", "`top-kk` is no stage"),
-        ("--sampler-preset vulcan", "there are hf, llama.cpp, vllm"),
-        ("--repeat-last-n 0", "write -1 for all tokens"),
-        ("--min-tokens 5 --ignore-eos", "no token is known that ends a text"),
-        ("-t 1 --xtc-probability 0.5 --xtc-threshold 0.7", "XTC threshold 0.7 is out of range"),
-        ("--dynatemp-range 0.5", "around temperature 0, which is greedy"),
-    ] {
-        let options: Vec<_> = options.split(' ').collect();
-        let output = run(&[&["generate", "--device", "cpu", PROMPT], &options[..]].concat());
-        assert!(!output.status.success() && err(&output).contains(words), "{options:?}: {}", err(&output));
-    }
-}
-
-#[test]
-fn texts_follow_a_grammar() {
-    let schema = r#"{"type":"object","properties":{"name":{"type":"string","maxLength":8},"age":{"type":"integer",
-        "minimum":0,"maximum":150}},"required":["name","age"],"additionalProperties":false}"#;
-    let generate = |more: &[&str]| -> Value {
-        let output =
-            run(&[&["generate", PROMPT, "-n", "100", "-j", schema, "--compact", "--json"], more].concat());
-        assert!(output.status.success(), "{}", err(&output));
-        serde_json::from_slice(&output.stdout).unwrap()
-    };
-    let [drafted, plain] = [generate(&["-k", "4"]), generate(&["-k", "0"])];
-    assert_eq!(drafted["text"], plain["text"], "greedy");
-    assert!(drafted["stats"]["forced"].as_u64().unwrap() > 0);
-    for seed in ["1", "2", "3"] {
-        let report = generate(&["-t", "1", "--seed", seed]);
-        let value: Value = serde_json::from_str(report["text"].as_str().unwrap()).unwrap();
-        assert!(
-            value["name"].as_str().unwrap().chars().count() <= 8 && value["age"].as_u64().unwrap() <= 150
-        );
-    }
-    let forced = generate(&["-d", "none", "--ignore-eos"]);
-    assert_eq!((&forced["text"], &forced["finish"]["reason"]), (&plain["text"], &"grammar".into()));
-    assert!(forced["stats"]["forced_accepted"].as_u64().unwrap() > 0);
-    assert_eq!((&forced["stats"]["drafted"], &forced["stats"]["accepted"]), (&0.into(), &0.into()));
-}
-
-#[test]
 fn spellings_of_other_engines_are_understood() {
     let plain = out(&generate(&["-q"]));
     for options in [&["--top-k", "-1"][..], &["--sampler-preset", "llama_cpp"], &["-d", "demo-drafter"]] {
@@ -294,27 +196,6 @@ fn spellings_of_other_engines_are_understood() {
     // Until the context is full, unless something ends it before.
     let all = run(&["generate", "--device", "cpu", "-n", "-1", "--stop", "apples", "--json", PROMPT]);
     assert_eq!(serde_json::from_slice::<Value>(&all.stdout).unwrap()["finish"]["reason"], "stop_string");
-}
-
-#[test]
-fn a_text_that_breaks_off_is_not_complete_by_its_grammar() {
-    let inline = "start: \"yes\" | \"no\"";
-    let whole = json(&["--grammar", inline]);
-    assert_eq!(whole["grammar"]["complete"], true);
-    assert!(["yes", "no"].contains(&whole["text"].as_str().unwrap()));
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), format!("\u{feff}{inline}")).unwrap();
-    assert_eq!(json(&["--grammar", file.path().to_str().unwrap()])["text"], whole["text"]);
-    let cut = generate(&["--regex", "[0-9]{50}", "-n", "5"]);
-    assert!(err(&cut).contains("stopped at 5 tokens: the text is not complete by its grammar (more -n)"));
-    assert_eq!(json(&["--regex", "[0-9]{50}", "-n", "5"])["grammar"]["complete"], false);
-    assert_eq!(json(&["--regex", "[0-9]+", "-n", "5"])["grammar"]["complete"], true, "it may end anywhere");
-    let digits = generate(&["--regex", "[0-9]{4}", "--min-tokens", "20"]);
-    assert!(out(&digits).trim().len() == 4 && err(&digits).contains("(complete by its grammar)"));
-    let stopped = |regex| json(&["--regex", regex, "--stop", "b"])["grammar"]["complete"].clone();
-    assert_eq!((stopped("aab?"), stopped("a(ab)")), (true.into(), false.into()));
-    assert!(err(&generate(&["--regex", "yes|no", "--bad-word", "yes"])).contains("note: --bad-word"));
-    assert_eq!(json(&[])["grammar"], Value::Null);
 }
 
 #[test]

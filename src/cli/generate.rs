@@ -62,7 +62,7 @@ pub(crate) fn run(args: &GenerateArgs) -> Outcome {
     } else if !args.quiet && (failed.is_none() || result.stats.rounds > 0) {
         let name = parts.drafter.name();
         let line = output::statistics(&result.stats, name, &*rule, result.finish.as_ref());
-        let law = [args.law.describe(), args.guidance.describe()].into_iter().flatten();
+        let law = args.guidance.describe(args.law.describe()).into_iter();
         let seed = args.sampling.seed.drawn.then(|| format!("seed {}", args.sampling.seed.value));
         output::note(&law.chain(seed).fold(line, |line, more| line + " | " + &more));
         match compared {

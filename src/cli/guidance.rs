@@ -18,9 +18,11 @@ pub(crate) struct GuidanceArgs {
 }
 
 impl GuidanceArgs {
-    /// What was said, in words.
-    pub(crate) fn describe(&self) -> Option<String> {
-        self.guidance_scale.map(|scale| format!("guidance {scale}"))
+    /// The law in words, with what was said here.
+    pub(crate) fn describe(&self, law: Option<String>) -> Option<String> {
+        let Some(scale) = self.guidance_scale else { return law };
+        let before = law.map_or_else(|| "expert's law: ".to_owned(), |law| law + ", ");
+        Some(format!("{before}guidance {scale}"))
     }
 
     /// The other prompt of guidance.

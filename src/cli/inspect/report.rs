@@ -106,7 +106,7 @@ pub(super) fn notes(
         )),
         DrafterPart::Model { .. } => {}
         DrafterPart::None => notes.push("drafter: none; what needs its probabilities is left out".into()),
-        other => notes.push(format!(
+        other @ DrafterPart::Ngram(_) => notes.push(format!(
             "drafter {} is no model and has no probabilities: what needs them is left out",
             other.name()
         )),
