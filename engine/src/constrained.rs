@@ -1,6 +1,6 @@
 //! What a constraint does along a session: it masks rows, forces drafts and ends the text.
 
-use crate::{Error, ErrorKind, Provenance, Session, SessionOptions};
+use crate::{Error, ErrorKind, Provenance, Session, SessionOptions, draft::Source};
 use drafthorse_logits::{
     ConstraintError, Context, LogitsProcessor, Matcher, Proposal, Sampler, Scores, TokenId,
 };
@@ -59,22 +59,31 @@ impl Constrained {
         self.state().failure.take()
     }
 
-    /// Tokens that are forced after the text, as point masses.
+    /// Tokens that are forced after the text, as point masses, and how.
     pub(crate) fn forced(
         &self,
         generated: &[TokenId],
         max: usize,
         guesses: bool,
         vocab: usize,
-    ) -> Result<Proposal, ConstraintError> {
-        let tokens = self.state().matcher.forced(generated, max, guesses)?;
+    ) -> Result<(Proposal, Vec<Source>), ConstraintError> {
+        let mut state = self.state();
+        let tokens = state.matcher.forced(generated, max, guesses)?;
         if let Some(index) = tokens.iter().position(|&token| token as usize >= vocab) {
             let position = generated.len() + index;
             let message = format!("it forces token {}, and the vocabulary has {vocab}", tokens[index]);
             return Err(ConstraintError::Failed { position, message });
         }
+        let mut text = generated.to_vec();
+        let mut source = |&token: &TokenId| {
+            let certain =
+                !guesses || state.matcher.allowed(&text).is_ok_and(|allowed| allowed.only() == Some(token));
+            text.push(token);
+            if certain { Source::Certain } else { Source::Guess }
+        };
+        let sources = tokens.iter().map(&mut source).collect();
         let scores = tokens.iter().map(|&token| Scores::point(token, vocab)).collect();
-        Ok(Proposal { tokens, scores })
+        Ok((Proposal { tokens, scores }, sources))
     }
 
     /// Whether nothing may follow `generated`.
