@@ -256,8 +256,9 @@ fn what_the_drafter_was_sure_of_is_recorded() {
 #[test]
 fn pairs_are_calibrated() {
     let lines = |of: &str| {
-        let line = |at: usize| serde_json::json!({ "confidence": 0.9, "correct": at % 3 == 0, "of": of });
-        (0..300).map(|at| format!("{}\n", line(at))).collect::<String>()
+        let line =
+            |at: u32| serde_json::json!({ "confidence": 0.9, "correct": at.is_multiple_of(3), "of": of });
+        (0..300).map(|at| line(at).to_string()).collect::<Vec<_>>().join("\n") + "\n"
     };
     let calibrate = |input: &str, bins| with_input(&["calibrate", "-", "--bins", bins], input);
     let one = calibrate(&lines("drafter"), "1000");

@@ -1,6 +1,6 @@
 //! What a constraint does along a session: it masks rows, forces drafts and ends the text.
 
-use crate::{Error, ErrorKind, Provenance, Session, SessionOptions, session::sampling};
+use crate::{Error, ErrorKind, Provenance, Session, SessionOptions, draft::Source, session::sampling};
 use drafthorse_logits::{
     ConstraintError, Context, LogitsProcessor, Matcher, Proposal, Sampler, SamplingOptions, Scores, TokenId,
     TokenSet,
@@ -99,14 +99,14 @@ impl Constrained {
         self.state().failure.take()
     }
 
-    /// Tokens that are forced after the text, as point masses.
+    /// Tokens that are forced after the text, as point masses, and how.
     pub(crate) fn forced(
         &self,
         generated: &[TokenId],
         max: usize,
         guesses: bool,
         vocab: usize,
-    ) -> Result<Proposal, ConstraintError> {
+    ) -> Result<(Proposal, Vec<Source>), ConstraintError> {
         let mut state = self.state();
         let mut tokens = state.matcher.forced(generated, max, guesses)?;
         if let Some(index) = tokens.iter().position(|&token| token as usize >= vocab) {
@@ -120,8 +120,16 @@ impl Constrained {
         let end = |(index, token): (usize, &TokenId)| early(index) && options.end_tokens.contains(token);
         let possible = tokens.iter().enumerate().take_while(|&token| !end(token)).count();
         tokens.truncate(possible);
+        let mut text = generated.to_vec();
+        let mut source = |&token: &TokenId| {
+            let certain =
+                !guesses || state.matcher.allowed(&text).is_ok_and(|allowed| allowed.only() == Some(token));
+            text.push(token);
+            if certain { Source::Certain } else { Source::Guess }
+        };
+        let sources = tokens.iter().map(&mut source).collect();
         let scores = tokens.iter().map(|&token| Scores::point(token, vocab)).collect();
-        Ok(Proposal { tokens, scores })
+        Ok((Proposal { tokens, scores }, sources))
     }
 
     /// Whether nothing may follow `generated`.

@@ -14,10 +14,21 @@ const FORCED: usize = 32;
 #[derive(Default)]
 pub(crate) struct Draft {
     pub(crate) proposal: Proposal,
-    /// Which of the tokens a constraint forced; those after these are the drafter's.
-    pub(crate) forced: Vec<bool>,
+    /// Where they come from; those after these are the drafter's.
+    sources: Vec<Source>,
     /// Where the drafter's proposal stands, if it was asked for one as a whole.
     whole: Option<Range<usize>>,
+}
+
+/// Where a proposed token comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The drafter.
+    Own,
+    /// A constraint that allows nothing else.
+    Certain,
+    /// A constraint that allows one text, as the tokenizer would write it.
+    Guess,
 }
 
 /// How many more tokens a round may propose.
@@ -39,23 +50,28 @@ impl Draft {
     /// What the drafter proposes where nothing is forced.
     fn free(proposal: Proposal) -> Self {
         let whole = Some(0..proposal.tokens.len());
-        Self { proposal, forced: Vec::new(), whole }
+        Self { proposal, sources: Vec::new(), whole }
     }
 
-    fn append(&mut self, mut more: Proposal, forced: bool) {
-        self.forced.resize(self.forced.len() + more.tokens.len(), forced);
+    fn append_own(&mut self, more: Proposal) {
+        let sources = vec![Source::Own; more.tokens.len()];
+        self.append(more, sources);
+    }
+
+    fn append(&mut self, mut more: Proposal, mut sources: Vec<Source>) {
+        self.sources.append(&mut sources);
         self.proposal.tokens.append(&mut more.tokens);
         self.proposal.scores.append(&mut more.scores);
     }
 
     /// Whether a constraint forced token `index`.
     pub(crate) fn is_forced(&self, index: usize) -> bool {
-        self.forced.get(index).is_some_and(|forced| *forced)
+        self.sources.get(index).is_some_and(|source| *source != Source::Own)
     }
 
     /// How many of the first `count` tokens a constraint forced.
     fn forced_among(&self, count: usize) -> usize {
-        self.forced.iter().take(count).filter(|forced| **forced).count()
+        self.sources.iter().take(count).filter(|source| **source != Source::Own).count()
     }
 
     pub(crate) fn counts(&self, verdict: &Verdict) -> Counts {
@@ -64,22 +80,30 @@ impl Draft {
             drafted: own(self.proposal.tokens.len()),
             examined: own(verdict.examined()),
             accepted: own(verdict.accepted),
-            forced: self.forced_among(self.forced.len()),
+            forced: self.forced_among(self.sources.len()),
             forced_accepted: self.forced_among(verdict.accepted),
         }
     }
 
     /// Where a constraint forced a token, no rule decides whom to ask.
     pub(crate) fn clear_forced(&self, deferrals: &mut [Option<bool>]) {
-        let forced = deferrals.iter_mut().zip(&self.forced).filter(|(_, forced)| **forced);
+        let forced = deferrals.iter_mut().zip(&self.sources).filter(|(_, source)| **source != Source::Own);
         forced.for_each(|(deferral, _)| *deferral = None);
     }
 
     /// How much more may be proposed where `length` of the drafter's own tokens and `left` in all are asked for.
     fn room(&self, length: usize, left: usize) -> Room {
-        let (proposed, forced) = (self.forced.len(), self.forced_among(self.forced.len()));
+        let (proposed, forced) = (self.sources.len(), self.forced_among(self.sources.len()));
         let left = left - proposed;
         Room { forced: left.min(FORCED - forced), own: left.min(length - (proposed - forced)) }
+    }
+
+    /// How many guesses stood, and whether one was refused.
+    pub(crate) fn guessed(&self, verdict: &Verdict) -> (usize, bool) {
+        let stood = self.sources.iter().take(verdict.accepted);
+        let refused = verdict.origin == Origin::Replacement
+            && self.sources.get(verdict.accepted) == Some(&Source::Guess);
+        (stood.filter(|source| **source == Source::Guess).count(), refused)
     }
 
     /// What the drafter is to hear of its own proposal, if it was looked at.
@@ -124,12 +148,18 @@ impl Session<'_> {
     ) -> Result<Draft, Error> {
         let stepwise = self.engine.drafter.is_stepwise();
         let (mut draft, mut asked) = (Draft::default(), false);
+        // Where the law looks at the draft, a guess would change it; what is certain is what the drafter would say.
+        let lawful = self.rule.kind() == Kind::Lossless && !score_after;
+        let guesses = lawful && self.guessing.begin_round();
         loop {
             let mut text = [&self.sequence, &draft.proposal.tokens[..]].concat();
-            let forced = self.forced(constrained, &text, draft.room(self.draft_length, left).forced);
-            let forced = if draft.forced.is_empty() { forced? } else { forced.unwrap_or_default() };
+            let room = draft.room(self.draft_length, left).forced;
+            let vocab = self.engine.verifier.vocab_size();
+            let forced = constrained.forced(&text[self.prompt..], room, guesses, vocab);
+            let (forced, sources) =
+                if draft.sources.is_empty() { forced? } else { forced.unwrap_or_default() };
             text.extend_from_slice(&forced.tokens);
-            draft.append(forced, true);
+            draft.append(forced, sources);
             let own = draft.room(self.draft_length, left).own;
             if asked || (own == 0 && !score_after) || constrained.has_ended(&text[self.prompt..]) {
                 return Ok(draft);
@@ -139,22 +169,15 @@ impl Session<'_> {
             let mut more =
                 self.ask(&text, self.memory_after(&draft.proposal), count, asked && score_after)?;
             constrained.cut(&text[self.prompt..], &mut more);
-            let at = draft.forced.len();
+            let at = draft.sources.len();
             draft.whole = draft.whole.or((!stepwise).then_some(at..at + more.tokens.len()));
             let after = more.scores.len() > more.tokens.len();
             asked |= more.tokens.is_empty();
-            draft.append(more, false);
+            draft.append_own(more);
             if after {
                 return Ok(draft);
             }
         }
-    }
-
-    fn forced(&self, constrained: &Constrained, text: &[TokenId], max: usize) -> Result<Proposal, Error> {
-        // Where the law looks at the draft, a guess would change it; what is certain is what the drafter would say.
-        let guesses = self.rule.kind() == Kind::Lossless && !self.rule.needs_draft_after();
-        let vocab = self.engine.verifier.vocab_size();
-        Ok(constrained.forced(&text[self.prompt..], max, guesses, vocab)?)
     }
 
     /// What the drafter's sampler remembers behind a proposal.

@@ -36,6 +36,7 @@ mod draft;
 mod emit;
 mod engine;
 mod error;
+mod guess;
 mod options;
 mod pending;
 mod raced;

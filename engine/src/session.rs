@@ -3,6 +3,7 @@ use crate::{
     compatible::check_rule,
     constrained::Constrained,
     emit::{Emitter, Ends},
+    guess::Guessing,
     watch::Watch,
 };
 use drafthorse_logits::{
@@ -35,6 +36,7 @@ pub struct Session<'a> {
     pub(crate) memory: Memory,
     pub(crate) emitter: Emitter,
     pub(crate) watch: Watch,
+    pub(crate) guessing: Guessing,
     stats: Stats,
     state: State,
 }
@@ -101,6 +103,7 @@ impl<'a> Session<'a> {
             emitter: Emitter::new(decoder, strings, tokens, left, limit),
             draft_length: options.draft_length.unwrap_or(engine.draft_length),
             watch: Watch::new(options)?,
+            guessing: Guessing::default(),
             measure_price: options.measure_price,
             log_probs: options.log_probs,
             guide: options.guide.clone(),
@@ -193,6 +196,8 @@ impl<'a> Session<'a> {
         }
         let mut deferrals = reading.deferrals(&round, &*self.rule, &verdict);
         draft.clear_forced(&mut deferrals);
+        let (right, refused) = draft.guessed(&verdict);
+        self.guessing.learn(right, refused);
         let mut tokens = tokens(proposal, verdict, &deferrals);
         let complete = self.keep_allowed(&mut tokens)?;
         let certainties = self.watch.certainties(&reading, tokens.len());
