@@ -6,8 +6,8 @@ pub(crate) use lone::LoneArgs;
 
 use super::{
     beam::BeamArgs, calibrate::CalibrateArgs, classify::ClassifyArgs, confidence::ConfidenceArgs,
-    failure::Failure, grammar::GrammarArgs, guidance::GuidanceArgs, inspect::args::InspectArgs,
-    laws::LawArgs, parts::DrafterPart, prompt::PromptArgs, prove::args::ProveArgs, score::args::ScoreArgs,
+    grammar::GrammarArgs, guidance::GuidanceArgs, inspect::args::InspectArgs, laws::LawArgs,
+    parts::DrafterPart, prompt::PromptArgs, prove::args::ProveArgs, score::args::ScoreArgs,
     sweep::args::SweepArgs,
 };
 pub(crate) use super::{bench::args::BenchArgs, sampling::SamplingArgs};
