@@ -220,7 +220,7 @@ fn constraints() -> Vec<Case> {
             assert_eq!(run.tokens(), [0], "what was generated is given out first");
             run.error.expect("nothing is left after `a`")
         },
-        &["allows 1 tokens after 1 tokens", "bias"],
+        &["allows 1 token after 1 token of", "bias"],
     )]
 }
 

@@ -223,7 +223,7 @@ fn what_cannot_be_scored_is_refused() {
         (&["classify", "a", "--labels", "b,,c"], "label 2 of 3 is empty"),
         (&["classify", "a", "--labels", "b,c,b"], "label `b` is given more than once"),
         (&["classify", "a", "-l", "b,c", "--premise", "x"], "--premise is for --normalize pmi"),
-        (&["classify", "--tokens", "1", "-l", "b,c"], "labels are text"),
+        (&["classify", "--tokens", "1", "-l", "b,c"], "unexpected argument"),
     ];
     for (arguments, says) in cases {
         let output = run(arguments, "");

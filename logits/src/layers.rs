@@ -161,13 +161,13 @@ impl Dola {
     ///
     /// # Errors
     ///
-    /// [`LogitsError::OutOfRange`]: a relative top outside 0 to 1, a floor that is not finite.
+    /// [`LogitsError::OutOfRange`]: a relative top outside 0 to 1, a floor above 0 or not finite.
     pub fn new(relative_top: f64, floor: f64) -> Result<Self, LogitsError> {
         let check = |name, value: f64, ok: bool, range| {
             if ok { Ok(()) } else { Err(LogitsError::OutOfRange { name, value, range }) }
         };
         check("relative top", relative_top, (0.0..=1.0).contains(&relative_top), "0 to 1")?;
-        check("contrast floor", floor, (floor as f32).is_finite(), "a finite number")?;
+        check("contrast floor", floor, (floor as f32).is_finite() && floor <= 0.0, "finite, at most 0")?;
         Ok(Self { relative_top, floor })
     }
 

@@ -222,6 +222,11 @@ fn tokens_are_reached_by_mouse_and_by_keys() {
     assert_eq!(current(), 3);
     let cell = &page.positions()[3]["lens"][2];
     let detail = open.ask("document.getElementById('lens-detail').textContent");
+    let edge = |to: &str| {
+        open.ask(&format!("(document.getElementById('lens').scrollLeft = {to}, shadeEdge(), document.querySelectorAll('#lens-frame.more').length)"))
+    };
+    assert_eq!((edge("0"), edge("1e6")), (1.into(), 0.into()), "a shadow where the map goes on");
+    assert_eq!(open.count("#panel .laws h3"), 1);
     assert!(detail.as_str().unwrap().contains(&visible(cell["name"].as_str().unwrap())), "{detail}");
     open.hover("#series svg.chart");
     assert_ne!(current(), 3, "the lines lead to tokens too");
