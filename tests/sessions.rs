@@ -266,7 +266,7 @@ fn provenance_follows_the_drafter() {
     for token in fixed.steps.iter().flat_map(|step| &step.tokens) {
         assert!(match token.provenance {
             Provenance::Drafted => token.id == 2,
-            Provenance::Deferred => false, // lossless makes no such decision
+            Provenance::Forced | Provenance::Deferred => false, // nothing is forced, lossless decides nothing so
             Provenance::Replacement => token.id != 2,
             Provenance::Bonus => true,
         });

@@ -2,6 +2,7 @@ use crate::{
     Engine, Error, ErrorKind, Finish, Provenance, SessionOptions, Stats, Step, StepToken,
     compatible::check_rule,
     constrained::Constrained,
+    draft::Draft,
     emit::{Emitter, Ends},
     guess::Guessing,
     watch::Watch,
@@ -198,7 +199,7 @@ impl<'a> Session<'a> {
         draft.clear_forced(&mut deferrals);
         let (right, refused) = draft.guessed(&verdict);
         self.guessing.learn(right, refused);
-        let mut tokens = tokens(proposal, verdict, &deferrals);
+        let mut tokens = tokens(&draft, verdict, &deferrals);
         let complete = self.keep_allowed(&mut tokens)?;
         let certainties = self.watch.certainties(&reading, tokens.len());
         let ends = Ends { complete, unsure: self.watch.give_up(&certainties) };
@@ -282,16 +283,18 @@ fn note_log_probs(tokens: &mut [StepToken], reading: &Reading, wanted: Option<Lo
 }
 
 /// The tokens of a round with where they come from.
-fn tokens(proposal: &Proposal, verdict: Verdict, deferrals: &[Option<bool>]) -> Vec<(TokenId, Provenance)> {
+fn tokens(draft: &Draft, verdict: Verdict, deferrals: &[Option<bool>]) -> Vec<(TokenId, Provenance)> {
     let last = match verdict.origin {
         Origin::Replacement => Provenance::Replacement,
         Origin::Bonus => Provenance::Bonus,
     };
-    let accepted = proposal.tokens[..verdict.accepted].iter().zip(deferrals).map(|(&token, deferral)| {
-        let asked = *deferral == Some(true);
-        (token, if asked { Provenance::Deferred } else { Provenance::Drafted })
-    });
-    accepted.chain([(verdict.next, last)]).collect()
+    let of = |(index, deferral): (usize, &Option<bool>)| match deferral {
+        _ if draft.is_forced(index) => Provenance::Forced,
+        Some(true) => Provenance::Deferred,
+        _ => Provenance::Drafted,
+    };
+    let accepted = draft.proposal.tokens[..verdict.accepted].iter().copied();
+    accepted.zip(deferrals.iter().enumerate().map(of)).chain([(verdict.next, last)]).collect()
 }
 
 /// The options, with the stop tokens as what ends a text where nothing else does.

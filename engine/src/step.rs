@@ -6,8 +6,10 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Provenance {
     /// Drafted, and accepted: by a cascade without asking the expert, by a rule that makes no such decision in
-    /// whatever way. Also forced by a constraint.
+    /// whatever way.
     Drafted,
+    /// Forced by a constraint, or written as it must be read, and accepted; no drafter was asked.
+    Forced,
     /// Drafted; the cascade asked the expert, and it stands.
     Deferred,
     /// A proposed token was refused here, and this one put in its place.

@@ -323,8 +323,8 @@ pub(crate) struct GenerateArgs {
     /// Also decode without drafts (k = 0), three times each in turn, and say how much faster drafting was
     #[arg(long, help_heading = "Output")]
     pub(crate) compare: bool,
-    /// Colour tokens: drafted green, drafted ones that a cascade asked the expert about yellow, replacements red,
-    /// bonus tokens plain
+    /// Colour tokens: drafted green, those that a grammar forced cyan, drafted ones that a cascade asked the expert
+    /// about yellow, replacements red, bonus tokens plain
     #[arg(long, visible_alias = "colour-tokens", conflicts_with = "json", help_heading = "Output")]
     pub(crate) color_tokens: bool,
     /// Print the prompt before the text

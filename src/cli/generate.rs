@@ -169,6 +169,7 @@ fn paint(
 ) -> Result<(), Failure> {
     let style = match provenance {
         Provenance::Drafted if args.color_tokens => AnsiColor::Green.on_default(),
+        Provenance::Forced if args.color_tokens => AnsiColor::Cyan.on_default(),
         Provenance::Deferred if args.color_tokens => AnsiColor::Yellow.on_default(),
         Provenance::Replacement if args.color_tokens => AnsiColor::Red.on_default(),
         _ => Style::new(),

@@ -245,6 +245,7 @@ fn finite(number: f64) -> Value {
 fn provenance(provenance: Provenance) -> &'static str {
     match provenance {
         Provenance::Drafted => "drafted",
+        Provenance::Forced => "forced",
         Provenance::Deferred => "deferred",
         Provenance::Replacement => "replacement",
         Provenance::Bonus => "bonus",

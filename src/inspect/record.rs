@@ -80,8 +80,10 @@ pub struct Position {
 pub enum Origin {
     /// It was given.
     Prompt,
-    /// Drafted, or forced by a constraint, and accepted.
+    /// Drafted, and accepted.
     Drafted,
+    /// Forced by a constraint, and accepted.
+    Forced,
     /// Drafted; the cascade asked the expert, and it stands.
     Deferred,
     /// In the place of a drafted token that was refused.
@@ -94,6 +96,7 @@ impl From<Provenance> for Origin {
     fn from(provenance: Provenance) -> Self {
         match provenance {
             Provenance::Drafted => Self::Drafted,
+            Provenance::Forced => Self::Forced,
             Provenance::Deferred => Self::Deferred,
             Provenance::Replacement => Self::Replacement,
             Provenance::Bonus => Self::Bonus,
@@ -107,6 +110,7 @@ impl Origin {
         match self {
             Self::Prompt => "prompt",
             Self::Drafted => "drafted",
+            Self::Forced => "forced",
             Self::Deferred => "deferred",
             Self::Replacement => "replacement",
             Self::Bonus => "bonus",

@@ -24,6 +24,7 @@ const MODES = {
 
 const ORIGINS = {
   drafted: "drafted",
+  forced: "forced by a constraint",
   deferred: "drafted, expert asked",
   replacement: "replacement",
   bonus: "bonus",
