@@ -1,52 +1,16 @@
 //! Deciding a round takes no memory of the system once the first rounds are over.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "../logits/tests/common/counting.rs"]
+mod counting;
+
+use counting::counted;
 use drafthorse::{
     Draws, SamplingOptions,
     logits::{Context, Proposal, Purpose, Sampler, Scores, SeededDraws},
     synthetic::random_tokens,
     verifier::{RULES, rule},
 };
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
-};
-
-/// Counts what a thread asks for.
-struct Counting;
-
-thread_local! {
-    static COUNT: Cell<usize> = const { Cell::new(0) };
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
-
-fn count() {
-    // A thread that ends asks for memory when there is nothing to count with any more.
-    let _ = COUNT.try_with(|count| count.set(count.get() + 1));
-}
-
-// SAFETY: everything is handed to the system's allocator as it came; counting asks for no memory.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promise.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
 const K: usize = 5;
 const VOCAB: usize = 400;
 
@@ -72,9 +36,9 @@ fn allocations(spec: &str, sampling: &SamplingOptions) -> Vec<usize> {
         let (scores, expert) = (scores(&draft), scores(&expert));
         let tokens = (0..K).map(|i| draws.pick(i, Purpose::Draft, scores[i].probs())).collect();
         let proposal = Proposal { tokens, scores };
-        let before = COUNT.get();
+        let before = counted();
         rule.judge(&proposal, &expert, 0, &mut draws);
-        COUNT.get() - before
+        counted() - before
     };
     (0..600).map(round).collect()
 }

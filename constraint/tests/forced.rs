@@ -4,7 +4,7 @@
 #[path = "common/sessions.rs"]
 mod common;
 
-use common::{engine, model, options, regex, run};
+use common::{builder, engine, model, options, regex, run};
 use drafthorse_drafter::{DraftRequest, Drafter, ModelDrafter, NoDrafter};
 use drafthorse_engine::{Finish, Provenance, SessionOptions};
 use drafthorse_logits::{Draws, Origin, Proposal, Scores, TokenId, Verdict};
@@ -153,4 +153,24 @@ fn forced_tokens_between_drafted_ones_cost_no_step() {
     assert_eq!((run.stats.drafted, run.stats.examined, run.stats.accepted), (2, 2, 2), "own ones alone");
     assert_eq!(run.stats.accepted_at, [1, 1], "own ones alone");
     assert_eq!((*counts.0.lock().unwrap(), run.stats.rounds), (2, 1));
+}
+
+/// Where the expert writes the text otherwise than the tokenizer, guesses are given up, and tried again now and then.
+#[test]
+fn guesses_pause_where_the_expert_writes_otherwise() {
+    // The text is certain; `ab` is one token or two.
+    let pattern = "(ab){30}";
+    let refused = |dislike: f32| {
+        let expert = TableModel::from_fn(5, |_| vec![1.0, 1.0, dislike, 1.0, 1.0]);
+        let mut engine = builder().expert(Arc::new(expert)).drafter(NoDrafter).build().unwrap();
+        let options = SessionOptions { max_tokens: 100, draft_length: Some(1), ..options(regex(pattern)) };
+        let mut session = engine.session(&[0], &options).unwrap();
+        let tokens: Vec<_> = session.by_ref().flat_map(|step| step.unwrap().tokens).collect();
+        let count = tokens.iter().filter(|token| token.provenance == Provenance::Replacement).count();
+        (count, tokens.len(), session.stats().rounds)
+    };
+    let (wrong, tokens, rounds) = refused(-50.0);
+    assert!(tokens == 60 && (2..=1 + rounds as usize / 8).contains(&wrong), "{wrong} of {rounds} rounds");
+    let (wrong, tokens, rounds) = refused(50.0);
+    assert_eq!((wrong, tokens, rounds), (0, 30, 1), "an expert that writes as the tokenizer does");
 }

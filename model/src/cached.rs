@@ -1,6 +1,7 @@
 use crate::{
-    KvCache, LanguageModel, ModelError, Segment, Vocabulary,
+    KvCache, LanguageModel, LayerLogits, LayeredModel, ModelError, Segment, Vocabulary,
     language_model::{check_answers, check_shape},
+    layered::check_layered,
 };
 use drafthorse_logits::{Logits, RowAnswer, RowQuestion, TokenId};
 use std::sync::Arc;
@@ -137,6 +138,29 @@ impl<M: LanguageModel> CachedModel<M> {
             return Err(ModelError::ContextFull { length: sequence.len(), context });
         }
         Ok(())
+    }
+}
+
+impl<M: LayeredModel> CachedModel<M> {
+    /// Logits after each of the last `rows` tokens of `sequence`, and what the model thought there after each of
+    /// `layers`.
+    ///
+    /// # Errors
+    ///
+    /// As [`logits`](Self::logits); a layer the model does not have, or the last.
+    pub fn layer_logits(
+        &mut self,
+        sequence: &[TokenId],
+        rows: usize,
+        layers: &[usize],
+    ) -> Result<LayerLogits, ModelError> {
+        self.read(sequence, rows, |model, segment| {
+            let Some(found) = model.forward_layers(segment, layers)?.pop() else {
+                return Err(ModelError::Backend { message: "it said nothing of its layers".into() });
+            };
+            check_layered(&found, rows, layers.len(), model.vocab_size())?;
+            Ok(found)
+        })
     }
 }
 

@@ -134,8 +134,7 @@ fn print(args: &BeamArgs, found: &BeamTexts, has_text: bool) -> Outcome {
         };
         let texts: Vec<_> = found.texts.iter().map(text).collect();
         let object = serde_json::json!({ "texts": texts, "passes": found.passes, "rows": found.rows });
-        serde_json::to_writer(&mut out, &object)?;
-        writeln!(out)?;
+        json::print(&object)?;
         return Ok(ExitCode::SUCCESS);
     }
     if let [only] = &found.texts[..] {

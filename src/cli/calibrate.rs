@@ -3,6 +3,7 @@
 use super::{
     Outcome,
     failure::Failure,
+    json,
     output::{self, decimal, table},
     pairs,
     prompt::{file_text, standard_input},
@@ -103,8 +104,7 @@ fn print(args: &CalibrateArgs, pairs: &[Judged], block: usize, rows: &[Row]) -> 
     if args.json {
         let object =
             serde_json::json!({ "pairs": pairs.len(), "block": block, "bins": args.bins, "methods": rows });
-        serde_json::to_writer_pretty(&mut out, &object)?;
-        writeln!(out)?;
+        json::print(&object)?;
         return Ok(ExitCode::SUCCESS);
     }
     let numbers = |row: &Row| {

@@ -4,6 +4,7 @@ use super::{
     Outcome,
     args::LoneArgs,
     failure::Failure,
+    json,
     output::{self, decimal, numbers, table},
     parts,
     prompt::TextArgs,
@@ -149,8 +150,6 @@ fn print_json(args: &ClassifyArgs, model: &Transformer, answer: &Classification)
         "device": model.device().to_string(),
         "weights": model.weight_type().name(),
     });
-    let mut out = std::io::stdout().lock();
-    serde_json::to_writer(&mut out, &object)?;
-    writeln!(out)?;
+    json::print(&object)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -333,7 +333,5 @@ fn print_json(
             "runs": compared.runs,
         });
     }
-    let mut out = std::io::stdout().lock();
-    serde_json::to_writer(&mut out, &object)?;
-    Ok(writeln!(out)?)
+    json::print(&object)
 }

@@ -8,6 +8,7 @@ use super::{
     Outcome,
     failure::Failure,
     interrupt::Interrupt,
+    json,
     laws::ExpertLaw,
     output::{self, count},
     parts::{self, DrafterPart, Parts},
@@ -22,7 +23,7 @@ use drafthorse::{
     logits::Sampler,
     model::{CachedModel, Ensemble, LayeredLaw, ModelError, SequenceModel},
 };
-use std::{io::Write, path::Path, process::ExitCode, sync::Arc};
+use std::{path::Path, process::ExitCode, sync::Arc};
 
 pub(crate) fn run(args: &InspectArgs) -> Outcome {
     let calibration = args.calibration.as_deref().map(calibration::read).transpose()?;
@@ -174,8 +175,7 @@ fn write(args: &InspectArgs, inspection: &Inspection) -> Result<(), Failure> {
     }
     let mut out = std::io::stdout().lock();
     if args.json {
-        serde_json::to_writer(&mut out, inspection)?;
-        writeln!(out)?;
+        json::print(inspection)?;
     } else if args.html.is_none() {
         report::print(inspection, args.sampling.temperature > 0.0, &mut out)?;
     }

@@ -1,6 +1,6 @@
 //! Statistics in JSON, under the names of this project and under those other tools read.
 
-use super::args::ModelArgs;
+use super::{args::ModelArgs, failure::Failure};
 use drafthorse::{
     AcceptanceRule, Finish, Provenance, SamplingOptions, Stats, StepToken,
     cost::{CostMeter, RowCost},
@@ -10,6 +10,14 @@ use drafthorse::{
 };
 use serde::Serialize;
 use serde_json::{Value, json};
+use std::io::Write;
+
+/// Prints one object on a line.
+pub(crate) fn print(object: &impl Serialize) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer(&mut out, object)?;
+    Ok(writeln!(out)?)
+}
 
 #[derive(Serialize)]
 pub(crate) struct StatsJson {

@@ -5,6 +5,7 @@ pub(crate) mod args;
 use super::{
     Outcome,
     failure::Failure,
+    json,
     output::{self, count, decimal, numbers, table},
     pairs::{self, Whose},
     prompt,
@@ -198,9 +199,7 @@ fn print_json(args: &ScoreArgs, model: &Transformer, windows: Windows, scored: &
         "device": model.device().to_string(),
         "weights": model.weight_type().name(),
     });
-    let mut out = std::io::stdout().lock();
-    serde_json::to_writer(&mut out, &object)?;
-    writeln!(out)?;
+    json::print(&object)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,13 +1,8 @@
 //! Where the rows of the expert come from, with those of its layers or without.
 
 use drafthorse_logits::TokenId;
-use drafthorse_model::{
-    CachedModel, KvCache, LanguageModel, LayerLogits, LayeredModel, ModelError, Segment, SequenceModel,
-};
+use drafthorse_model::{CachedModel, LanguageModel, LayerLogits, LayeredModel, ModelError, SequenceModel};
 use std::sync::Arc;
-
-/// Tokens read at a time of which no rows are wanted.
-const AHEAD: usize = 512;
 
 /// A model that says what it thinks after its layers, if it can.
 pub trait LayerSource {
@@ -41,43 +36,27 @@ impl<M: LanguageModel> LayerSource for CachedModel<M> {
 
 /// A model with its layers.
 pub struct WithLayers<M: LayeredModel> {
-    model: Arc<M>,
-    cache: M::Cache,
-    tokens: Vec<TokenId>,
+    model: CachedModel<M>,
     layers: Vec<usize>,
 }
 
 impl<M: LayeredModel> std::fmt::Debug for WithLayers<M> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "WithLayers {{ {} layers, {} tokens read }}", self.layers.len(), self.tokens.len())
+        write!(f, "WithLayers {{ {} layers }}", self.layers.len())
     }
 }
 
 impl<M: LayeredModel> WithLayers<M> {
     /// With all layers: 0 is the embedding.
     pub fn new(model: Arc<M>) -> Self {
-        let (cache, layers) = (model.new_cache(), (0..model.layers()).collect());
-        Self { model, cache, tokens: Vec::new(), layers }
-    }
-
-    /// Reads tokens of which no rows are wanted.
-    fn read_ahead(&mut self, sequence: &[TokenId], end: usize) -> Result<(), ModelError> {
-        let common = sequence.iter().zip(&self.tokens).take_while(|(a, b)| a == b).count();
-        self.cache.truncate(common.min(end));
-        self.tokens.truncate(self.cache.len());
-        while self.tokens.len() < end {
-            let at = self.tokens.len();
-            let tokens = &sequence[at..end.min(at + AHEAD)];
-            self.model.forward(&mut [Segment { tokens, rows: 0, cache: &mut self.cache }])?;
-            self.tokens.extend_from_slice(tokens);
-        }
-        Ok(())
+        let layers = (0..model.layers()).collect();
+        Self { model: CachedModel::new(model), layers }
     }
 }
 
 impl<M: LayeredModel> LayerSource for WithLayers<M> {
     fn vocab_size(&self) -> usize {
-        self.model.vocab_size()
+        SequenceModel::vocab_size(&self.model)
     }
 
     fn layers(&self) -> usize {
@@ -85,13 +64,6 @@ impl<M: LayeredModel> LayerSource for WithLayers<M> {
     }
 
     fn read(&mut self, sequence: &[TokenId], rows: usize) -> Result<LayerLogits, ModelError> {
-        let ahead =
-            sequence.len().checked_sub(rows).ok_or(ModelError::Rows { rows, tokens: sequence.len() })?;
-        self.read_ahead(sequence, ahead)?;
-        let tokens = &sequence[ahead..];
-        let mut segment = [Segment { tokens, rows, cache: &mut self.cache }];
-        let found = self.model.forward_layers(&mut segment, &self.layers)?.pop();
-        self.tokens.extend_from_slice(tokens);
-        found.ok_or_else(|| ModelError::Backend { message: "it said nothing of its layers".into() })
+        self.model.layer_logits(sequence, rows, &self.layers)
     }
 }
