@@ -22,6 +22,29 @@ pub struct DraftRequest<'a> {
     pub memory: Memory,
     /// Turns logits into scores, the same way for drafter and expert.
     pub sampler: &'a Sampler,
+    /// What ends the draft before [`max`](Self::max) tokens. Drafters that draft token by token ask it after each
+    /// ([`ends`](Self::ends)); where all tokens are there at once it is not asked.
+    pub stop: Option<&'a dyn StopRule>,
+}
+
+impl DraftRequest<'_> {
+    /// Whether a draft ends with the tokens it has.
+    pub fn ends(&self, draft: &Proposal) -> bool {
+        let stops = || self.stop.is_some_and(|stop| !draft.tokens.is_empty() && stop.ends(draft));
+        draft.tokens.len() >= self.max || stops()
+    }
+}
+
+/// Says along a draft where it ends.
+///
+/// It is asked after each drawn token and decides over those that are not drawn yet. So it may look at all it is given:
+/// whether a token is proposed never depends on that token, and every rule keeps its law.
+///
+/// Source: the legality of stop rules is that of Huang et al., "`SpecDec++`", 2024, where the decision of a position sees
+/// the tokens before it alone.
+pub trait StopRule: std::fmt::Debug + Send + Sync {
+    /// Whether the draft ends here. It has at least one token, and a row of scores for each.
+    fn ends(&self, draft: &Proposal) -> bool;
 }
 
 /// Proposes tokens.

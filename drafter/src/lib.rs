@@ -13,7 +13,8 @@
 //!
 //! let sampler = Sampler::new(&SamplingOptions::default())?;
 //! let (prompt, memory) = (6, Memory::off());
-//! let request = DraftRequest { max: 2, score_after: false, raw: true, vocab: 10, prompt, memory, sampler: &sampler };
+//! let request =
+//!     DraftRequest { max: 2, score_after: false, raw: true, vocab: 10, prompt, memory, sampler: &sampler, stop: None };
 //! let mut drafter = NgramDrafter::default();
 //! let proposal = drafter.propose(&[5, 6, 7, 8, 5, 6], &request, &mut SeededDraws::new(0, 1))?;
 //! assert_eq!(proposal.tokens, [7, 8]);
@@ -25,7 +26,7 @@ mod model;
 mod ngram;
 mod none;
 
-pub use drafter::{DraftRequest, Drafter};
+pub use drafter::{DraftRequest, Drafter, StopRule};
 pub use model::ModelDrafter;
 pub use ngram::NgramDrafter;
 pub use none::NoDrafter;

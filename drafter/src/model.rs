@@ -62,7 +62,11 @@ impl ModelDrafter {
         draws: &mut dyn Draws,
     ) -> Result<Option<Proposal>, ModelError> {
         // A most probable token that the expert lacks would not be the one to propose.
-        if !request.sampler.is_argmax() || request.raw || self.model.vocab_size() > request.vocab {
+        if !request.sampler.is_argmax()
+            || request.raw
+            || request.stop.is_some()
+            || self.model.vocab_size() > request.vocab
+        {
             return Ok(None);
         }
         let room = (self.model.context_len() - sequence.len()).saturating_add(1);
@@ -127,7 +131,7 @@ impl Drafter for ModelDrafter {
         }
         let (mut sequence, mut memory) = (sequence.to_vec(), request.memory);
         let context = self.model.context_len();
-        for _ in 0..request.max {
+        while !request.ends(&proposal) {
             if sequence.len() > context {
                 return Ok(proposal);
             }
@@ -162,7 +166,8 @@ mod tests {
         let sampler = Sampler::new(&SamplingOptions::default()).unwrap();
         let [with, without] = [true, false].map(|raw| {
             let (prompt, memory, sampler) = (sequence.len(), Memory::off(), &sampler);
-            let request = DraftRequest { max, score_after: after, raw, vocab, prompt, memory, sampler };
+            let request =
+                DraftRequest { max, score_after: after, raw, vocab, prompt, memory, sampler, stop: None };
             let proposal = drafter.propose(sequence, &request, &mut SeededDraws::new(0, 1)).unwrap();
             assert_eq!(proposal.check(vocab, max), Ok(()));
             proposal

@@ -71,8 +71,16 @@ mod tests {
     fn propose(min: usize, max_n: usize, sequence: &[TokenId], max: usize) -> Vec<TokenId> {
         let sampler = Sampler::new(&SamplingOptions::default()).unwrap();
         let (prompt, memory, sampler) = (0, Memory::off(), &sampler);
-        let request =
-            DraftRequest { max, score_after: false, raw: true, vocab: 100, prompt, memory, sampler };
+        let request = DraftRequest {
+            max,
+            score_after: false,
+            raw: true,
+            vocab: 100,
+            prompt,
+            memory,
+            sampler,
+            stop: None,
+        };
         let mut drafter = NgramDrafter::new(min, max_n).unwrap();
         let proposal = drafter.propose(sequence, &request, &mut SeededDraws::new(0, 1)).unwrap();
         assert_eq!(proposal.check(100, max), Ok(()));
@@ -106,8 +114,16 @@ mod tests {
     fn the_position_after_the_proposal_is_scored_where_that_is_asked() {
         let sampler = Sampler::new(&SamplingOptions::default()).unwrap();
         let (prompt, memory, sampler) = (0, Memory::off(), &sampler);
-        let request =
-            DraftRequest { max: 2, score_after: true, raw: true, vocab: 100, prompt, memory, sampler };
+        let request = DraftRequest {
+            max: 2,
+            score_after: true,
+            raw: true,
+            vocab: 100,
+            prompt,
+            memory,
+            sampler,
+            stop: None,
+        };
         let mut drafter = NgramDrafter::default();
         let mut propose =
             |request| drafter.propose(&[7, 8, 9, 1, 7, 8], &request, &mut SeededDraws::new(0, 1)).unwrap();

@@ -205,6 +205,7 @@ impl Session<'_> {
             // The law of such rules is made of what the drafter says too, and must not depend on k.
             memory: if self.rule.needs_draft_after() { Memory::off() } else { memory },
             sampler: &self.draft_sampler,
+            stop: None,
         };
         let drafter = &mut self.engine.drafter;
         let mut raced = Raced(&mut *self.draws);

@@ -187,6 +187,7 @@ impl Setting<'_> {
             prompt: sequence.len() - text,
             memory: Memory::off(),
             sampler,
+            stop: None,
         };
         let noise = options.rule.as_deref().is_some_and(AcceptanceRule::shares_noise);
         let mut draws = Drafting { draws: SeededDraws::new(options.seed, round as u64 + 1), noise };

@@ -64,7 +64,8 @@ impl Reader {
     fn draft(&mut self, sequence: &[TokenId], first: Option<TokenId>) -> Result<Vec<Scores>, ProofError> {
         let (vocab, prompt, sampler) = (self.expert.vocab_size(), sequence.len(), &self.sampler);
         let (max, memory) = (1 + usize::from(first.is_some()), Memory::off());
-        let request = DraftRequest { max, score_after: false, raw: true, vocab, prompt, memory, sampler };
+        let request =
+            DraftRequest { max, score_after: false, raw: true, vocab, prompt, memory, sampler, stop: None };
         let mut draws = Forced { position: sequence.len(), token: first.unwrap_or_default() };
         if first.is_none() {
             draws.position = usize::MAX;

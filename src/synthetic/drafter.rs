@@ -107,8 +107,16 @@ mod tests {
     fn propose(drafter: &mut SyntheticDrafter, sequence: &[TokenId], max: usize) -> Vec<TokenId> {
         let sampler = Sampler::new(&SamplingOptions::default()).unwrap();
         let (memory, sampler) = (Memory::off(), &sampler);
-        let request =
-            DraftRequest { max, score_after: false, raw: true, vocab: VOCAB, prompt: 1, memory, sampler };
+        let request = DraftRequest {
+            max,
+            score_after: false,
+            raw: true,
+            vocab: VOCAB,
+            prompt: 1,
+            memory,
+            sampler,
+            stop: None,
+        };
         let proposal = drafter.propose(sequence, &request, &mut SeededDraws::new(0, 1)).unwrap();
         assert_eq!(proposal.check(VOCAB, max), Ok(()));
         proposal.tokens
