@@ -134,7 +134,7 @@ impl<'a> Measure<'a> {
             Method::Speculative(rule) => (Some(rule.clone()), self.draft_length),
             Method::Expert | Method::Sequential(_) => (None, 0),
         };
-        SessionOptions { rule, draft_length: Some(length), ..self.options.clone() }
+        SessionOptions { rule, draft_length: Some(length.into()), ..self.options.clone() }
     }
 
     fn engine(&self, counters: &Counters, point: &Point) -> Result<Engine, Error> {
