@@ -4,6 +4,7 @@ mod automaton;
 mod drafter;
 mod edges;
 mod paths;
+mod saved;
 mod store;
 
 pub use drafter::{SuffixDrafter, SuffixOptions};
