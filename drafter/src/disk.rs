@@ -120,7 +120,9 @@ pub(crate) fn save(path: &Path, kind: Kind, of: Fingerprint, content: &[u8]) -> 
     let mut bytes = Vec::with_capacity(HEADER + content.len() + CHECKSUM);
     bytes.extend_from_slice(kind);
     bytes.extend_from_slice(&VERSION.to_le_bytes());
-    [of.tokens, of.hash, content.len() as u64].iter().for_each(|n| bytes.extend_from_slice(&n.to_le_bytes()));
+    for number in [of.tokens, of.hash, content.len() as u64] {
+        bytes.extend_from_slice(&number.to_le_bytes());
+    }
     bytes.extend_from_slice(content);
     let checksum = crc32fast::hash(&bytes);
     bytes.extend_from_slice(&checksum.to_le_bytes());

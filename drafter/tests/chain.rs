@@ -15,8 +15,8 @@ const VOCAB: usize = 5;
 fn guessers(model: &Arc<TableModel>) -> Vec<(&'static str, Box<dyn Drafter>)> {
     vec![
         ("ngram", Box::new(NgramDrafter::new(1, 3).unwrap())),
-        ("suffix", Box::new(SuffixDrafter::default())),
-        ("ngram memory", Box::new(NgramMemoryDrafter::default())),
+        ("suffix", Box::<SuffixDrafter>::default()),
+        ("ngram memory", Box::<NgramMemoryDrafter>::default()),
         ("another model", Box::new(ModelDrafter::new(Arc::new(TableModel::random(VOCAB + 2, 2.0, 99))))),
         ("the model itself", Box::new(ModelDrafter::new(model.clone()))),
         ("none", Box::new(NoDrafter)),
@@ -110,10 +110,10 @@ fn guesses_that_are_right_save_passes() {
         (chain.passes(), chain.guesses())
     };
     assert_eq!(passes(Box::new(NoDrafter), 8, false), (8, (0, 0)));
-    assert_eq!(passes(Box::new(NgramDrafter::default()), 8, false), (1, (7, 7)));
-    assert_eq!(passes(Box::new(NgramDrafter::default()), 8, true), (1, (8, 8)));
+    assert_eq!(passes(Box::<NgramDrafter>::default(), 8, false), (1, (7, 7)));
+    assert_eq!(passes(Box::<NgramDrafter>::default(), 8, true), (1, (8, 8)));
     assert_eq!(passes(Box::new(NoDrafter), 8, true).0, 9);
-    let suffix = passes(Box::new(SuffixDrafter::default()), 8, false);
+    let suffix = passes(Box::<SuffixDrafter>::default(), 8, false);
     assert!(suffix.0 <= 2, "{suffix:?}");
 }
 
@@ -165,8 +165,7 @@ fn the_guesser_hears_what_became_of_its_guesses() {
             stop: None,
         };
         chain.propose(&[0], &request, &mut SeededDraws::new(0, 1)).unwrap();
-        let first = verdicts.lock().unwrap().first().copied();
-        first
+        verdicts.lock().unwrap().first().copied()
     };
     let verdict = |accepted, next, origin| Some(Verdict { accepted, next, origin });
     assert_eq!(heard(&[1, 2, 3, 4], 4), verdict(3, 4, Origin::Bonus));

@@ -20,13 +20,17 @@ fn vocabulary() -> Fingerprint {
 
 fn suffix(texts: &[Vec<TokenId>]) -> SuffixStore {
     let store = SuffixStore::new(BYTES).unwrap();
-    texts.iter().for_each(|text| store.add(text));
+    for text in texts {
+        store.add(text);
+    }
     store
 }
 
 fn ngrams(texts: &[Vec<TokenId>]) -> NgramMemory {
     let memory = NgramMemory::new(BYTES).unwrap();
-    texts.iter().for_each(|text| memory.learn(text, 0));
+    for text in texts {
+        memory.learn(text, 0);
+    }
     memory
 }
 

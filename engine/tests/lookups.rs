@@ -40,14 +40,18 @@ fn past() -> [Vec<TokenId>; 3] {
 
 fn suffix(learn: bool) -> SuffixDrafter {
     let store = SuffixStore::new(SuffixStore::MIN_BYTES).unwrap();
-    past().iter().for_each(|text| store.add(text));
+    for text in past() {
+        store.add(&text);
+    }
     let options = SuffixOptions { learn, offset: 1.0, keep_prompts: true, ..SuffixOptions::default() };
     SuffixDrafter::new(Arc::new(store)).with_options(options).unwrap()
 }
 
 fn ngrams(learn: bool) -> NgramMemoryDrafter {
     let memory = NgramMemory::new(NgramMemory::MIN_BYTES).unwrap();
-    past().iter().for_each(|text| memory.learn(text, 0));
+    for text in past() {
+        memory.learn(&text, 0);
+    }
     let options = NgramMemoryOptions { min_share: [0.4; 4], min_count: [1; 4], learn, learn_prompts: true };
     NgramMemoryDrafter::new(Arc::new(memory)).with_options(options).unwrap()
 }

@@ -84,7 +84,7 @@ impl HybridDrafter {
         for (at, right) in drafters.iter().enumerate() {
             drafters[..at].iter().try_for_each(|left| check_tokens(&**left, &**right))?;
         }
-        let name = drafters.iter().map(|drafter| drafter.name()).collect::<Vec<_>>().join("+");
+        let name = drafters.iter().map(super::super::drafter::Drafter::name).collect::<Vec<_>>().join("+");
         let parts = drafters.into_iter().map(HybridPart::new).collect();
         let (probing, clock) = (Probing::default(), Box::new(SystemClock::default()));
         let (min_confidence, drafted) = (Self::MIN_CONFIDENCE, Default::default());

@@ -22,9 +22,9 @@ impl NgramMemory {
         let mut content = Vec::new();
         for entry in self.read().entries() {
             content.extend_from_slice(&entry.key.to_le_bytes());
-            entry.tokens.iter().for_each(|token| content.extend_from_slice(&token.to_le_bytes()));
+            content.extend(entry.tokens.iter().flat_map(|token| token.to_le_bytes()));
             let counts = entry.counts.iter().chain([&entry.total, &entry.weight]);
-            counts.for_each(|count| content.extend_from_slice(&count.to_le_bytes()));
+            content.extend(counts.flat_map(|count| count.to_le_bytes()));
         }
         disk::save(path.as_ref(), KIND, vocabulary, &content)
     }

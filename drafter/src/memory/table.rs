@@ -109,7 +109,9 @@ impl Table {
         let bucket = &mut self.entries[range];
         let known = bucket.iter().position(|entry| entry.key == key);
         let at = known.or_else(|| bucket.iter().position(|entry| entry.key == 0)).unwrap_or_else(|| {
-            bucket.iter_mut().for_each(|entry| entry.weight /= 2);
+            for entry in bucket.iter_mut() {
+                entry.weight /= 2;
+            }
             // Among equals, another one each time.
             let ways = (0..WAYS).map(|at| (at + key as usize) % WAYS);
             ways.min_by_key(|&at| bucket[at].weight).unwrap_or_default()
@@ -138,7 +140,9 @@ mod tests {
     #[test]
     fn followers_are_counted() {
         let mut table = Table::new(1 << 16);
-        [5, 5, 6, 5].iter().for_each(|&token| table.note(key(&[1, 2]), token));
+        for token in [5, 5, 6, 5] {
+            table.note(key(&[1, 2]), token);
+        }
         assert_eq!(table.best(key(&[1, 2])), Some(Follower { token: 5, count: 3, share: 0.75 }));
         assert_eq!(table.best(key(&[2, 1])), None);
         // Many rare followers do not drive out a frequent one.

@@ -72,8 +72,7 @@ impl Automaton {
     /// Goes on after a text, or the beginning of one, that was read before: of a long one its last [`DEPTH`] tokens.
     pub(crate) fn resume(&mut self, text: &[TokenId]) {
         let run = &text[text.len().saturating_sub(DEPTH as usize)..];
-        let mut place = Place::default();
-        run.iter().for_each(|&token| place.advance(self, token));
+        let place = Place::default().read(self, run);
         (self.last, self.at) = (place.state, place.len);
     }
 
@@ -84,6 +83,13 @@ impl Automaton {
         self.edges.clear();
         self.tokens = 0;
         self.begin();
+    }
+
+    /// The text goes on with these tokens.
+    pub(crate) fn extend(&mut self, tokens: &[TokenId]) {
+        for &token in tokens {
+            self.push(token);
+        }
     }
 
     /// The text goes on with `token`.
@@ -267,7 +273,7 @@ pub(crate) struct Place {
 
 impl Place {
     /// The text goes on with `token`.
-    pub(crate) fn advance(&mut self, automaton: &Automaton, token: TokenId) {
+    fn advance(&mut self, automaton: &Automaton, token: TokenId) {
         *self = self.inner(automaton);
         loop {
             let target = automaton.target(self.state, token);
@@ -281,6 +287,14 @@ impl Place {
             }
             (self.state, self.len) = automaton.shorter(self.state);
         }
+    }
+
+    /// The place after some more tokens of the text.
+    pub(crate) fn read(mut self, automaton: &Automaton, tokens: &[TokenId]) -> Self {
+        for &token in tokens {
+            self.advance(automaton, token);
+        }
+        self
     }
 
     /// The place from which the text goes on: of a suffix as long as they get, all but its first token.
@@ -316,9 +330,7 @@ mod tests {
     }
 
     fn place_of(automaton: &Automaton, run: &[TokenId]) -> Place {
-        let mut place = Place::default();
-        run.iter().for_each(|&token| place.advance(automaton, token));
-        place
+        Place::default().read(automaton, run)
     }
 
     fn check(automaton: &Automaton, texts: &[Vec<TokenId>]) {
@@ -348,7 +360,7 @@ mod tests {
             let mut automaton = Automaton::default();
             for text in &texts {
                 automaton.begin();
-                text.iter().for_each(|&token| automaton.push(token));
+                automaton.extend(text);
             }
             check(&automaton, &texts);
         }
@@ -360,7 +372,7 @@ mod tests {
         ) {
             let text = [piece.repeat(times), tail, piece].concat();
             let mut automaton = Automaton::default();
-            text.iter().for_each(|&token| automaton.push(token));
+            automaton.extend(&text);
             check(&automaton, &[text]);
         }
 
@@ -371,9 +383,9 @@ mod tests {
         ) {
             let keep = keep.min(text.len());
             let mut automaton = Automaton::default();
-            text.iter().for_each(|&token| automaton.push(token));
+            automaton.extend(&text);
             automaton.resume(&text[..keep]);
-            other.iter().for_each(|&token| automaton.push(token));
+            automaton.extend(&other);
             let whole = [&text[..keep], &other].concat();
             for end in 1..=whole.len() {
                 for start in end.saturating_sub(DEPTH as usize)..end {
@@ -388,7 +400,7 @@ mod tests {
         #[test]
         fn memory_is_linear(text in prop::collection::vec(0u32..4, 1000..3000)) {
             let mut automaton = Automaton::default();
-            text.iter().for_each(|&token| automaton.push(token));
+            automaton.extend(&text);
             prop_assert!(automaton.states.len() <= 2 * text.len() && automaton.edges.spare() < 8 * text.len());
         }
     }
@@ -396,10 +408,10 @@ mod tests {
     #[test]
     fn what_is_cleared_is_gone() {
         let mut automaton = Automaton::default();
-        [1, 2, 1, 2].iter().for_each(|&token| automaton.push(token));
+        automaton.extend(&[1, 2, 1, 2]);
         automaton.clear();
         assert_eq!(place_of(&automaton, &[1]).len, 0);
-        [3, 3].iter().for_each(|&token| automaton.push(token));
+        automaton.extend(&[3, 3]);
         check(&automaton, &[vec![3, 3]]);
     }
 }

@@ -151,7 +151,7 @@ impl SuffixDrafter {
             self.local.resume(&sequence[..step.common]);
         }
         let from = if step.is_new { 0 } else { step.common };
-        sequence[from..].iter().for_each(|&token| self.local.push(token));
+        self.local.extend(&sequence[from..]);
         self.running.replace(sequence, prompt, &step);
         from
     }
@@ -347,7 +347,9 @@ mod tests {
             text in prop::collection::vec(0u32..3, 1..80), more in prop::collection::vec(0u32..3, 0..30)
         ) {
             let store: Arc<SuffixStore> = Arc::default();
-            past.iter().for_each(|text| store.add(text));
+            for text in &past {
+                store.add(text);
+            }
             let mut stepwise = SuffixDrafter::new(store.clone());
             for end in 1..=text.len() {
                 if end == text.len() / 2 {

@@ -21,7 +21,7 @@ impl SuffixStore {
         let mut content = Vec::with_capacity(texts.iter().map(|text| 8 + 4 * text.len()).sum());
         for text in texts {
             content.extend_from_slice(&(text.len() as u64).to_le_bytes());
-            text.iter().for_each(|token| content.extend_from_slice(&token.to_le_bytes()));
+            content.extend(text.iter().flat_map(|token| token.to_le_bytes()));
         }
         disk::save(path.as_ref(), KIND, vocabulary, &content)
     }
