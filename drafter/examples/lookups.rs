@@ -46,7 +46,7 @@ fn filling(n: usize) -> String {
     let name = pick(&["Ada", "Grace", "Alan", "Barbara", "Edsger", "Katherine", "Donald"], 3);
     let city = pick(&["London", "Paris", "Oslo", "Rome", "Lima"], 2);
     let plan = pick(&["free", "team", "business"], 1);
-    let items: Vec<_> = (0..1 + n % 3)
+    let items: Vec<_> = (0..=n % 3)
         .map(|i| {
             let (number, quantity) = ((n * 37 + i * 11) % 97, 1 + (n + i) % 5);
             format!("    {{ \"sku\": \"A{number}\", \"quantity\": {quantity}, \"gift\": false }}")
@@ -55,7 +55,7 @@ fn filling(n: usize) -> String {
     format!(
         "{{\n  \"type\": \"order\",\n  \"version\": 2,\n  \"customer\": {{\n    \"id\": {},\n    \"name\": \"{name}\",\n    \"city\": \"{city}\",\n    \"plan\": \"{plan}\",\n    \"active\": {}\n  }},\n  \"items\": [\n{}\n  ],\n  \"created\": \"2026-{:02}-{:02}\",\n  \"status\": \"confirmed\"\n}}\n",
         1000 + n * 7919 % 9000,
-        n % 4 != 0,
+        !n.is_multiple_of(4),
         items.join(",\n"),
         1 + n % 12,
         1 + n % 28

@@ -1,5 +1,5 @@
 use crate::{
-    DraftRequest, Drafter,
+    DraftRequest, Drafter, PartCounts,
     model::{best_is_enough, can_read, score_row},
 };
 use drafthorse_logits::{Draws, Logits, Memory, Origin, Proposal, Purpose, Scores, TokenId, Verdict};
@@ -18,8 +18,7 @@ pub struct ChainDrafter {
     guesser: Box<dyn Drafter>,
     name: String,
     passes: u64,
-    guessed: u64,
-    right: u64,
+    guesses: PartCounts,
 }
 
 impl std::fmt::Debug for ChainDrafter {
@@ -61,7 +60,7 @@ impl ChainDrafter {
     pub fn new<M: LanguageModel>(model: Arc<M>, guesser: impl Drafter + 'static) -> Self {
         let name = format!("{}>model", guesser.name());
         let (model, guesser) = (Box::new(CachedModel::new(model)), Box::new(guesser));
-        Self { model, guesser, name, passes: 0, guessed: 0, right: 0 }
+        Self { model, guesser, name, passes: 0, guesses: PartCounts::default() }
     }
 
     /// The same drafter, its model under another name in reports.
@@ -74,11 +73,6 @@ impl ChainDrafter {
     /// Passes of the model so far, without those that read prompts.
     pub fn passes(&self) -> u64 {
         self.passes
-    }
-
-    /// How many tokens were guessed so far, and how many of them stood.
-    pub fn guesses(&self) -> (u64, u64) {
-        (self.guessed, self.right)
     }
 
     /// What the next tokens may be: as many as the draft and the model's context have room for.
@@ -104,6 +98,7 @@ impl ChainDrafter {
             ..*request
         };
         let known = self.model.vocab_size().min(request.vocab);
+        self.guesses.asked += 1;
         let mut guesses = self.guesser.propose(&draft.text, &asked, draws)?.tokens;
         let readable = guesses.iter().take(max).take_while(|token| (**token as usize) < known).count();
         guesses.truncate(readable);
@@ -155,8 +150,8 @@ impl ChainDrafter {
                 break;
             }
         }
-        self.guessed += guesses.len() as u64;
-        self.right += stood as u64;
+        self.guesses.used += u64::from(!guesses.is_empty());
+        self.guesses.drafted += guesses.len() as u64;
         self.tell(&guesses, stood, &draft.text[before..]);
         Ok(state)
     }
@@ -168,6 +163,8 @@ impl ChainDrafter {
         let accepted = stood.min(taken.len() - 1);
         let refused = taken.len() > stood && stood < guesses.len();
         let origin = if refused { Origin::Replacement } else { Origin::Bonus };
+        self.guesses.accepted += stood as u64;
+        self.guesses.examined += stood as u64 + u64::from(refused);
         self.guesser.observe(&Verdict { accepted, next, origin });
     }
 }
@@ -218,6 +215,11 @@ impl Drafter for ChainDrafter {
 
     fn is_calibrated(&self) -> bool {
         true
+    }
+
+    /// What was counted of the guesses.
+    fn parts(&self) -> Vec<PartCounts> {
+        vec![PartCounts { name: self.guesser.name().to_owned(), ..self.guesses.clone() }]
     }
 
     fn prepare(&mut self, sequence: &[TokenId]) -> Result<(), ModelError> {

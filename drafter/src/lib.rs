@@ -39,9 +39,9 @@ mod suffix;
 
 pub use chain::ChainDrafter;
 pub use disk::{Fingerprint, StoreError};
-pub use drafter::{DraftRequest, Drafter, StopRule};
+pub use drafter::{DraftRequest, Drafter, PartCounts, StopRule};
 pub use error::DrafterError;
-pub use hybrid::{Clock, HybridDrafter, HybridPart, SystemClock};
+pub use hybrid::{Clock, HybridDrafter, SystemClock};
 pub use memory::{NgramMemory, NgramMemoryDrafter, NgramMemoryOptions};
 pub use model::ModelDrafter;
 pub use ngram::NgramDrafter;

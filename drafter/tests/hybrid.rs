@@ -133,7 +133,9 @@ fn the_one_that_pays_most_is_used_and_a_change_is_noticed() {
     });
     let wanted: Vec<_> = wanted.collect();
     assert_eq!(counted, wanted);
-    let rates: Vec<_> = hybrid.parts().iter().map(|part| part.tokens_per_second().unwrap().round()).collect();
+    let names: Vec<_> = hybrid.parts().into_iter().map(|part| part.name).collect();
+    assert_eq!(names, ["one", "two", "three"]);
+    let rates: Vec<_> = hybrid.parts().iter().map(|part| part.tokens_per_second.unwrap().round()).collect();
     assert_eq!(rates, [200.0, 250.0, 100.0]);
     // The second fails from now on; the first is as it was.
     let used = rounds(&mut hybrid, &clock, 200, |token| if token == 2 { 0 } else { token as usize });

@@ -79,7 +79,7 @@ const DRAFTERS: [(&str, Make); 5] = [
 
 fn options(temperature: f32, k: usize, max_tokens: usize) -> SessionOptions {
     let sampling = SamplingOptions { temperature, ..SamplingOptions::default() };
-    SessionOptions { sampling, draft_length: Some(k), max_tokens, ..SessionOptions::default() }
+    SessionOptions { sampling, draft_length: Some(k.into()), max_tokens, ..SessionOptions::default() }
 }
 
 fn engine(drafter: Box<dyn Drafter>, rule: Arc<dyn AcceptanceRule>) -> Engine {

@@ -2,7 +2,7 @@ use super::{
     clock::{Clock, SystemClock},
     merit::{Merit, Probing},
 };
-use crate::{DraftRequest, Drafter, DrafterError};
+use crate::{DraftRequest, Drafter, DrafterError, PartCounts};
 use drafthorse_logits::{Draws, Proposal, TokenId, Verdict};
 use drafthorse_model::{ModelError, Vocabulary};
 use std::time::Duration;
@@ -20,7 +20,7 @@ use std::time::Duration;
 ///
 /// Source: choosing among drafters by what verified texts say of them is in the spirit of `HedgeSpec`, 2026.
 pub struct HybridDrafter {
-    parts: Vec<HybridPart>,
+    parts: Vec<Part>,
     name: String,
     min_confidence: f64,
     probing: Probing,
@@ -31,34 +31,17 @@ pub struct HybridDrafter {
     drafted: (Duration, Duration),
 }
 
-/// One of the drafters of a [`HybridDrafter`], with what was counted of it.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct HybridPart {
-    /// The drafter.
-    pub drafter: Box<dyn Drafter>,
-    /// Rounds in which it was asked.
-    pub asked: u64,
-    /// Rounds in which its proposal was used.
-    pub used: u64,
-    /// Tokens proposed in them.
-    pub drafted: u64,
-    /// Tokens that were looked at.
-    pub examined: u64,
-    /// Tokens that were accepted.
-    pub accepted: u64,
+/// One of the drafters of a hybrid.
+struct Part {
+    drafter: Box<dyn Drafter>,
+    counts: PartCounts,
     merit: Merit,
 }
 
-impl HybridPart {
+impl Part {
     fn new(drafter: Box<dyn Drafter>) -> Self {
-        let merit = Merit::default();
-        Self { drafter, asked: 0, used: 0, drafted: 0, examined: 0, accepted: 0, merit }
-    }
-
-    /// Tokens a second in the rounds that used it, the latest counting most; `None` as long as too few did.
-    pub fn tokens_per_second(&self) -> Option<f64> {
-        Some(self.merit.rate()).filter(|rate| rate.is_finite())
+        let counts = PartCounts { name: drafter.name().to_owned(), ..PartCounts::default() };
+        Self { drafter, counts, merit: Merit::default() }
     }
 }
 
@@ -85,7 +68,7 @@ impl HybridDrafter {
             drafters[..at].iter().try_for_each(|left| check_tokens(&**left, &**right))?;
         }
         let name = drafters.iter().map(super::super::drafter::Drafter::name).collect::<Vec<_>>().join("+");
-        let parts = drafters.into_iter().map(HybridPart::new).collect();
+        let parts = drafters.into_iter().map(Part::new).collect();
         let (probing, clock) = (Probing::default(), Box::new(SystemClock::default()));
         let (min_confidence, drafted) = (Self::MIN_CONFIDENCE, Default::default());
         Ok(Self { parts, name, min_confidence, probing, clock, chosen: None, drafted })
@@ -111,11 +94,6 @@ impl HybridDrafter {
         self
     }
 
-    /// The drafters in the order given, with what was counted.
-    pub fn parts(&self) -> &[HybridPart] {
-        &self.parts
-    }
-
     /// Asks one drafter, and counts.
     fn ask(
         &mut self,
@@ -126,7 +104,7 @@ impl HybridDrafter {
     ) -> Result<Asked, ModelError> {
         let start = self.clock.now();
         let part = &mut self.parts[part];
-        part.asked += 1;
+        part.counts.asked += 1;
         let proposal = part.drafter.propose(sequence, request, draws)?;
         let time = self.clock.now().saturating_sub(start);
         if proposal.scores.is_empty() {
@@ -213,8 +191,8 @@ impl Drafter for HybridDrafter {
         };
         self.chosen = Some(part);
         self.drafted = (time, self.clock.now());
-        self.parts[part].used += 1;
-        self.parts[part].drafted += proposal.tokens.len() as u64;
+        self.parts[part].counts.used += 1;
+        self.parts[part].counts.drafted += proposal.tokens.len() as u64;
         Ok(proposal)
     }
 
@@ -223,12 +201,19 @@ impl Drafter for HybridDrafter {
         let (time, since) = self.drafted;
         let part = &mut self.parts[chosen];
         part.merit.learn(verdict.accepted + 1, time + self.clock.now().saturating_sub(since));
-        part.examined += verdict.examined() as u64;
-        part.accepted += verdict.accepted as u64;
+        part.counts.examined += verdict.examined() as u64;
+        part.counts.accepted += verdict.accepted as u64;
         part.drafter.observe(verdict);
     }
 
     fn confidences(&self) -> &[f64] {
         self.chosen.map_or(&[], |part| self.parts[part].drafter.confidences())
+    }
+    fn parts(&self) -> Vec<PartCounts> {
+        let counts = |part: &Part| {
+            let tokens_per_second = Some(part.merit.rate()).filter(|rate| rate.is_finite());
+            PartCounts { tokens_per_second, ..part.counts.clone() }
+        };
+        self.parts.iter().map(counts).collect()
     }
 }

@@ -5,4 +5,4 @@ mod drafter;
 mod merit;
 
 pub use clock::{Clock, SystemClock};
-pub use drafter::{HybridDrafter, HybridPart};
+pub use drafter::HybridDrafter;
