@@ -1,4 +1,7 @@
-use super::edges::{Edges, NONE};
+use super::{
+    edges::{Edges, NONE},
+    undo::{Change, Journal, Mark},
+};
 use drafthorse_logits::TokenId;
 
 /// The longest suffix that is told apart from longer ones.
@@ -25,6 +28,8 @@ pub(crate) struct Automaton {
     at: u32,
     /// How many different tokens it has read: no state has more edges.
     tokens: usize,
+    /// What it takes to forget tokens, where that is wanted.
+    journal: Option<Journal>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +58,8 @@ pub(crate) struct Next {
 
 impl Default for Automaton {
     fn default() -> Self {
-        Self { states: vec![State::new(0)], edges: Edges::default(), last: ROOT, at: 0, tokens: 0 }
+        let (states, edges) = (vec![State::new(0)], Edges::default());
+        Self { states, edges, last: ROOT, at: 0, tokens: 0, journal: None }
     }
 }
 
@@ -69,11 +75,44 @@ impl Automaton {
         (self.last, self.at) = (ROOT, 0);
     }
 
-    /// Goes on after a text, or the beginning of one, that was read before: of a long one its last [`DEPTH`] tokens.
-    pub(crate) fn resume(&mut self, text: &[TokenId]) {
-        let run = &text[text.len().saturating_sub(DEPTH as usize)..];
-        let place = Place::default().read(self, run);
-        (self.last, self.at) = (place.state, place.len);
+    /// The same for a text whose last `depth` tokens can be forgotten again.
+    pub(crate) fn with_undo(depth: usize) -> Self {
+        Self { journal: Some(Journal::new(depth)), ..Self::default() }
+    }
+
+    /// Forgets the last tokens of the text, as if they had not been read; `false` where it remembers too little for that.
+    pub(crate) fn forget(&mut self, tokens: usize) -> bool {
+        (0..tokens).all(|_| self.forget_last())
+    }
+
+    fn forget_last(&mut self) -> bool {
+        let Some((mark, changes)) = self.journal.as_mut().and_then(Journal::take) else { return false };
+        for change in changes {
+            match change {
+                Change::Counted { state } => self.states[state as usize].count -= 1,
+                Change::Followed { state, best } => {
+                    let state = &mut self.states[state as usize];
+                    state.followed -= 1;
+                    state.best = best;
+                }
+                Change::Linked { state, link } => self.states[state as usize].link = link,
+                Change::Moved { edge, target } => self.edges.set_target(edge, target),
+            }
+        }
+        while self.edges.len() > mark.edges
+            && let Some((state, first)) = self.edges.pop()
+        {
+            self.states[state as usize].first = first;
+        }
+        self.states.truncate(mark.states);
+        (self.last, self.at, self.tokens) = (mark.last, mark.at, mark.tokens);
+        true
+    }
+
+    fn note(&mut self, change: Change) {
+        if let Some(journal) = &mut self.journal {
+            journal.note(change);
+        }
     }
 
     /// Forgets everything but the memory it has.
@@ -82,6 +121,7 @@ impl Automaton {
         self.states.push(State::new(0));
         self.edges.clear();
         self.tokens = 0;
+        self.journal.iter_mut().for_each(Journal::clear);
         self.begin();
     }
 
@@ -94,6 +134,11 @@ impl Automaton {
 
     /// The text goes on with `token`.
     pub(crate) fn push(&mut self, token: TokenId) {
+        let Self { last, at, tokens, .. } = *self;
+        let (states, edges) = (self.states.len(), self.edges.len());
+        self.journal
+            .iter_mut()
+            .for_each(|journal| journal.begin(Mark { states, edges, last, at, tokens, changes: 0 }));
         let mut start = self.last;
         if self.at == DEPTH {
             self.at -= 1;
@@ -142,12 +187,14 @@ impl Automaton {
                 self.states[part as usize].best = copy;
             }
         }
-        self.states[whole as usize].link = part;
+        let link = std::mem::replace(&mut self.states[whole as usize].link, part);
+        self.note(Change::Linked { state: whole, link });
         let mut at = from;
         while let Some(edge) = self.edges.find(at, token)
             && self.edges.get(edge).is_some_and(|edge| edge.target == whole)
         {
             self.edges.set_target(edge, part);
+            self.note(Change::Moved { edge, target: whole });
             if at == ROOT {
                 break;
             }
@@ -160,12 +207,12 @@ impl Automaton {
     fn count(&mut self, start: u32, token: TokenId, current: u32) {
         let mut at = current;
         loop {
-            let state = &mut self.states[at as usize];
-            state.count += 1;
+            self.states[at as usize].count += 1;
+            self.note(Change::Counted { state: at });
             if at == ROOT {
                 break;
             }
-            at = state.link;
+            at = self.states[at as usize].link;
         }
         at = start;
         loop {
@@ -177,10 +224,11 @@ impl Automaton {
             if counts[0] >= counts[1] {
                 state.best = edge;
             }
+            self.note(Change::Followed { state: at, best });
             if at == ROOT {
                 return;
             }
-            at = state.link;
+            at = self.states[at as usize].link;
         }
     }
 
@@ -254,7 +302,8 @@ impl Automaton {
 
     /// Bytes held.
     pub(crate) fn bytes(&self) -> usize {
-        self.states.capacity() * size_of::<State>() + self.edges.bytes()
+        let journal = self.journal.as_ref().map_or(0, Journal::bytes);
+        self.states.capacity() * size_of::<State>() + self.edges.bytes() + journal
     }
 
     /// Whether the next token surely takes no more memory.

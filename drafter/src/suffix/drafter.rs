@@ -3,7 +3,10 @@ use super::{
     paths::{Branch, Path, Search},
     store::{Cursor, StoreMemory, SuffixStore},
 };
-use crate::{DraftRequest, Drafter, DrafterError, running::Running};
+use crate::{
+    DraftRequest, Drafter, DrafterError,
+    running::{Running, TAKEN_BACK},
+};
 use drafthorse_logits::{Draws, Proposal, Scores, TokenId, Verdict};
 use drafthorse_model::ModelError;
 use std::sync::Arc;
@@ -85,7 +88,8 @@ impl Default for SuffixDrafter {
 impl SuffixDrafter {
     /// Drafts from this store and adds to it.
     pub fn new(store: Arc<SuffixStore>) -> Self {
-        let (options, local, running) = (SuffixOptions::default(), Automaton::default(), Running::default());
+        let (options, local, running) =
+            (SuffixOptions::default(), Automaton::with_undo(TAKEN_BACK), Running::default());
         Self { options, store, local, running, cursors: Vec::new(), confidences: Vec::new() }
     }
 
@@ -145,15 +149,17 @@ impl SuffixDrafter {
         if step.is_new || step.is_next_turn {
             self.remember();
         }
-        if step.is_new {
+        let kept = if step.is_new { 0 } else { step.common };
+        let taken_back = self.running.tokens().len() - step.common;
+        let read = if !step.is_new && self.local.forget(taken_back) {
+            kept
+        } else {
             self.local.clear();
-        } else if step.common < self.running.tokens().len() {
-            self.local.resume(&sequence[..step.common]);
-        }
-        let from = if step.is_new { 0 } else { step.common };
-        self.local.extend(&sequence[from..]);
+            0
+        };
+        self.local.extend(&sequence[read..]);
         self.running.replace(sequence, prompt, &step);
-        from
+        kept
     }
 
     fn remember(&mut self) {

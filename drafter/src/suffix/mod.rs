@@ -6,6 +6,7 @@ mod edges;
 mod paths;
 mod saved;
 mod store;
+mod undo;
 
 pub use drafter::{SuffixDrafter, SuffixOptions};
 pub use paths::Branch;

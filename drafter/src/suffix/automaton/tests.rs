@@ -67,25 +67,29 @@ proptest! {
         check(&automaton, &[text]);
     }
 
-    /// A text that is taken back and goes on otherwise: the runs that end before stay, the other end is counted too.
+    /// A text that is taken back and goes on otherwise is as if it had been read so.
     #[test]
-    fn a_text_goes_on_from_any_place(
-        text in prop::collection::vec(0u32..3, 1..100), keep in 0usize..100, other in prop::collection::vec(0u32..3, 0..90)
+    fn tokens_can_be_forgotten(
+        steps in prop::collection::vec((prop::collection::vec(0u32..3, 0..90), 0usize..40), 1..6)
     ) {
-        let keep = keep.min(text.len());
-        let mut automaton = Automaton::default();
-        automaton.extend(&text);
-        automaton.resume(&text[..keep]);
-        automaton.extend(&other);
-        let whole = [&text[..keep], &other].concat();
-        for end in 1..=whole.len() {
-            for start in end.saturating_sub(DEPTH as usize)..end {
-                prop_assert_eq!(place_of(&automaton, &whole[start..end]).len as usize, end - start);
-            }
+        let (mut automaton, mut text, mut possible) = (Automaton::with_undo(40), vec![], 0);
+        for (more, back) in steps {
+            automaton.extend(&more);
+            possible = 40.min(possible + more.len());
+            text.extend(more);
+            let back = back.min(possible);
+            possible -= back;
+            prop_assert!(automaton.forget(back));
+            text.truncate(text.len() - back);
+            let mut fresh = Automaton::default();
+            fresh.extend(&text);
+            prop_assert_eq!(format!("{:?}", automaton.states), format!("{:?}", fresh.states));
+            prop_assert_eq!((automaton.end(), automaton.tokens), (fresh.end(), fresh.tokens));
+            prop_assert_eq!(automaton.edges.len(), fresh.edges.len());
+            check(&automaton, &[text.clone()]);
         }
-        prop_assert_eq!(automaton.end(), place_of(&automaton, &whole));
-        let read = text.len() + other.len();
-        prop_assert_eq!(automaton.occurrences(Place::default()) as usize, read);
+        automaton.extend(&[1; 50]);
+        prop_assert!(automaton.forget(40) && !automaton.forget(1), "no more than asked for is kept");
     }
 
     #[test]

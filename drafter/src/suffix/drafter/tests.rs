@@ -142,6 +142,21 @@ proptest! {
         }
     }
 
+    /// Neither does taking tokens back.
+    #[test]
+    fn what_is_taken_back_leaves_nothing(
+        text in prop::collection::vec(0u32..3, 2..80), wrong in prop::collection::vec(0u32..3, 1..100)
+    ) {
+        let mut drafter = SuffixDrafter::default();
+        propose(&mut drafter, &text, 5);
+        propose(&mut drafter, &[&text[..], &wrong].concat(), 5);
+        let mut fresh = SuffixDrafter::default();
+        // Where it takes more back than a text can, it is another text, and this one was learnt.
+        if wrong.len() <= TAKEN_BACK {
+            prop_assert_eq!(propose(&mut drafter, &text, 5), propose(&mut fresh, &text, 5));
+        }
+    }
+
     /// A tree has its parents first, distinct children, and is worth no less than the path.
     #[test]
     fn trees_are_well_formed(text in prop::collection::vec(0u32..4, 1..60), max in 0usize..12) {
