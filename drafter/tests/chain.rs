@@ -118,6 +118,40 @@ fn guesses_that_are_right_save_passes() {
     assert!(suffix.0 <= 2, "{suffix:?}");
 }
 
+/// The control of the identity: guesses differ from what the model draws, and are refused.
+#[test]
+fn guesses_of_another_model_stand_now_and_then() {
+    let sampler = Sampler::new(&SamplingOptions::default()).unwrap();
+    let model = Arc::new(TableModel::random(VOCAB, 2.0, 5));
+    let other = Arc::new(TableModel::random(VOCAB, 2.0, 99));
+    let mut chain = ChainDrafter::new(model, ModelDrafter::new(other.clone()));
+    let mut wrong = ModelDrafter::new(other);
+    let (mut tokens, mut different) = (0, 0);
+    for round in 0..100 {
+        let (prompt, memory, sampler) = (2, Memory::off(), &sampler);
+        let request = DraftRequest {
+            max: 6,
+            score_after: false,
+            raw: true,
+            vocab: VOCAB,
+            prompt,
+            memory,
+            sampler,
+            stop: None,
+        };
+        let sequence = [round % 5, round / 5 % 5];
+        let mut draws = SeededDraws::new(3, round.into());
+        let proposal = chain.propose(&sequence, &request, &mut draws).unwrap();
+        different +=
+            usize::from(proposal.tokens != wrong.propose(&sequence, &request, &mut draws).unwrap().tokens);
+        tokens += proposal.tokens.len() as u64;
+    }
+    let part = &chain.parts()[0];
+    assert!(different > 50, "{different}");
+    assert!(part.accepted > 20 && part.examined > part.accepted + 20, "{part:?}");
+    assert!(chain.passes() < tokens - 20, "{} passes for {tokens} tokens", chain.passes());
+}
+
 /// Hears verdicts, and guesses the same three tokens.
 struct Listener(Arc<Mutex<Vec<Verdict>>>);
 

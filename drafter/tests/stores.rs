@@ -1,13 +1,17 @@
 //! Stores on disk: what is saved is loaded, what is damaged is refused, and a writer that dies leaves the old one.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use drafthorse_drafter::{Fingerprint, NgramMemory, StoreError, SuffixStore};
-use drafthorse_logits::TokenId;
+use drafthorse_drafter::{
+    DraftRequest, Drafter, Fingerprint, NgramMemory, NgramMemoryDrafter, StoreError, SuffixDrafter,
+    SuffixStore,
+};
+use drafthorse_logits::{Memory, Sampler, SamplingOptions, SeededDraws, TokenId};
 use proptest::prelude::*;
 use std::{
     fs,
     path::Path,
     process::{Command, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -159,6 +163,47 @@ fn a_write_that_fails_leaves_the_old_store_and_nothing_else() {
     assert_eq!(load(&path).unwrap().texts(), [vec![1, 2, 3]]);
     suffix(&[vec![4]]).save(&path, vocabulary()).unwrap();
     assert_eq!(load(&path).unwrap().texts(), [vec![4]]);
+}
+
+#[test]
+fn drafters_on_several_threads_share_a_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let (store, memory) =
+        (Arc::new(SuffixStore::new(BYTES).unwrap()), Arc::new(NgramMemory::new(BYTES).unwrap()));
+    let sampler = Sampler::new(&SamplingOptions::default()).unwrap();
+    let (store, memory, sampler, path) = (&store, &memory, &sampler, &path);
+    let work = &|thread: usize| {
+        let mut drafters: [Box<dyn Drafter>; 2] =
+            [Box::new(SuffixDrafter::new(store.clone())), Box::new(NgramMemoryDrafter::new(memory.clone()))];
+        for text in 0..30 {
+            let whole: Vec<_> = (0..60).map(|at| ((thread + text + at * at / 5) % 90) as TokenId).collect();
+            for end in 1..whole.len() {
+                let (prompt, memory) = (1, Memory::off());
+                let request = DraftRequest {
+                    max: 8,
+                    score_after: false,
+                    raw: false,
+                    vocab: 100,
+                    prompt,
+                    memory,
+                    sampler,
+                    stop: None,
+                };
+                for drafter in &mut drafters {
+                    let proposal =
+                        drafter.propose(&whole[..end], &request, &mut SeededDraws::new(0, 1)).unwrap();
+                    assert_eq!(proposal.check(100, 8), Ok(()));
+                }
+            }
+            store.save(path, vocabulary()).unwrap();
+        }
+    };
+    std::thread::scope(|scope| (0..4).for_each(|thread| drop(scope.spawn(move || work(thread)))));
+    // 59 tokens are read of each text, one of which is the prompt.
+    assert_eq!(store.memory().tokens, 4 * 30 * 58);
+    assert!(load(path).unwrap().memory().tokens > 100);
+    assert_eq!(names(folder.path()), ["store"]);
 }
 
 /// The texts of the nth store a child saves.

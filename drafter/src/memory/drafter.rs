@@ -117,7 +117,7 @@ impl NgramMemoryDrafter {
 
 impl Drafter for NgramMemoryDrafter {
     fn name(&self) -> &'static str {
-        "ngram-memory"
+        "memory"
     }
 
     fn prepare(&mut self, sequence: &[TokenId]) -> Result<(), ModelError> {
