@@ -28,6 +28,7 @@ mod layered;
 mod table;
 mod text;
 mod token_bytes;
+mod translation;
 mod vocabulary;
 
 #[cfg(feature = "transformer")]
@@ -48,6 +49,9 @@ pub use layered::{LayerLogits, LayerStates, LayeredModel};
 pub use table::TableModel;
 pub use text::{Detokenizer, TextDecoder};
 pub use token_bytes::{AddedToken, ByteCoding, TokenBytes, token_bytes};
+pub use translation::{
+    Overlap, Spelling, TextCoder, TextOverlap, TokenMap, Transcriber, TranslatedModel, Translation,
+};
 pub use vocabulary::{Difference, Vocabulary};
 
 #[cfg(feature = "transformer")]
