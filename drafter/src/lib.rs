@@ -2,6 +2,8 @@
 //!
 //! * [`ModelDrafter`]: a small language model;
 //! * [`NgramDrafter`]: looks up what followed the last tokens when they stood in the text before;
+//! * [`TranslatedDrafter`]: a language model with another tokenizer than the expert's, by the tokens that both share
+//!   ([`TokenDrafter`]) or as text ([`TextDrafter`]);
 //! * [`NoDrafter`]: proposes nothing, which makes every round plain decoding;
 //! * anything that implements [`Drafter`].
 //!
@@ -25,8 +27,10 @@ mod drafter;
 mod model;
 mod ngram;
 mod none;
+mod translated;
 
 pub use drafter::{DraftRequest, Drafter, StopRule};
 pub use model::ModelDrafter;
 pub use ngram::NgramDrafter;
 pub use none::NoDrafter;
+pub use translated::{Bridge, Choice, TextDrafter, TokenDrafter, TranslatedDrafter};
