@@ -1,9 +1,10 @@
 //! Drafters: what proposes the tokens an expert verifies.
 //!
 //! * [`ModelDrafter`]: a small language model;
-//! * [`NgramDrafter`]: looks up what followed the last tokens when they stood in the text before;
 //! * [`TranslatedDrafter`]: a language model with another tokenizer than the expert's, by the tokens that both share
 //!   ([`TokenDrafter`]) or as text ([`TextDrafter`]);
+//! * [`NgramDrafter`]: looks up what followed the last tokens when they stood in the text before;
+//! * [`SuffixDrafter`]: as that, for suffixes of any length, with counts, and in the texts of earlier requests too;
 //! * [`NoDrafter`]: proposes nothing, which makes every round plain decoding;
 //! * anything that implements [`Drafter`].
 //!
@@ -24,13 +25,18 @@
 //! ```
 
 mod drafter;
+mod error;
 mod model;
 mod ngram;
 mod none;
+mod running;
+mod suffix;
 mod translated;
 
 pub use drafter::{DraftRequest, Drafter, StopRule};
+pub use error::DrafterError;
 pub use model::ModelDrafter;
 pub use ngram::NgramDrafter;
 pub use none::NoDrafter;
+pub use suffix::{Branch, StoreMemory, SuffixDrafter, SuffixOptions, SuffixStore};
 pub use translated::{Bridge, Choice, TextDrafter, TokenDrafter, TranslatedDrafter};

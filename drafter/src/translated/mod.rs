@@ -142,4 +142,8 @@ impl Drafter for TranslatedDrafter {
     fn observe(&mut self, verdict: &Verdict) {
         self.inner_mut().observe(verdict);
     }
+
+    fn confidences(&self) -> &[f64] {
+        self.inner().confidences()
+    }
 }
