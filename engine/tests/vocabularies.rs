@@ -51,7 +51,7 @@ fn at(temperature: f32) -> SamplingOptions {
 fn options(temperature: f32, k: usize) -> SessionOptions {
     SessionOptions {
         sampling: at(temperature),
-        draft_length: Some(k),
+        draft_length: Some(k.into()),
         max_tokens: TOKENS,
         ..Default::default()
     }
