@@ -1,6 +1,8 @@
 //! Drafters: what proposes the tokens an expert verifies.
 //!
 //! * [`ModelDrafter`]: a small language model;
+//! * [`TranslatedDrafter`]: a language model with another tokenizer than the expert's, by the tokens that both share
+//!   ([`TokenDrafter`]) or as text ([`TextDrafter`]);
 //! * [`NgramDrafter`]: looks up what followed the last tokens when they stood in the text before;
 //! * [`SuffixDrafter`]: as that, for suffixes of any length, with counts, and in the texts of earlier requests too;
 //! * [`NgramMemoryDrafter`]: looks up what followed the last tokens most often in all texts so far;
@@ -36,6 +38,7 @@ mod ngram;
 mod none;
 mod running;
 mod suffix;
+mod translated;
 
 pub use chain::ChainDrafter;
 pub use disk::{Fingerprint, StoreError};
@@ -47,3 +50,4 @@ pub use model::ModelDrafter;
 pub use ngram::NgramDrafter;
 pub use none::NoDrafter;
 pub use suffix::{Branch, StoreMemory, SuffixDrafter, SuffixOptions, SuffixStore};
+pub use translated::{Bridge, Choice, TextDrafter, TokenDrafter, TranslatedDrafter};

@@ -23,7 +23,12 @@ impl std::fmt::Debug for ModelDrafter {
 impl ModelDrafter {
     /// Drafts with this model.
     pub fn new<M: LanguageModel>(model: Arc<M>) -> Self {
-        Self { model: Box::new(CachedModel::new(model)), name: "model".into() }
+        Self::over(Box::new(CachedModel::new(model)))
+    }
+
+    /// Drafts with a model that already is a function of the sequence.
+    pub fn over(model: Box<dyn SequenceModel>) -> Self {
+        Self { model, name: "model".into() }
     }
 
     /// The same drafter under another name in reports.
