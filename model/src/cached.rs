@@ -1,5 +1,6 @@
 use crate::{
-    KvCache, LanguageModel, LayerLogits, LayeredModel, ModelError, Segment, Vocabulary,
+    KvCache, LanguageModel, LayerLogits, LayeredModel, ModelError, Segment, Tree, Vocabulary,
+    cached_tree::HeldTree,
     language_model::{check_answers, check_shape},
     layered::check_layered,
 };
@@ -18,15 +19,17 @@ const CHUNK: usize = 512;
 #[derive(Debug)]
 pub struct CachedModel<M: LanguageModel> {
     model: Arc<M>,
-    cache: M::Cache,
-    tokens: Vec<TokenId>,
+    pub(crate) cache: M::Cache,
+    pub(crate) tokens: Vec<TokenId>,
+    /// A tree that was read after the tokens; the cache holds it too.
+    pub(crate) tree: Option<HeldTree>,
 }
 
 impl<M: LanguageModel> CachedModel<M> {
     /// Wraps a model; nothing is read yet.
     pub fn new(model: Arc<M>) -> Self {
         let cache = model.new_cache();
-        Self { model, cache, tokens: Vec::new() }
+        Self { model, cache, tokens: Vec::new(), tree: None }
     }
 
     /// The model.
@@ -90,8 +93,8 @@ impl<M: LanguageModel> CachedModel<M> {
         }
         let vocab = self.model.vocab_size();
         let out = self.read(sequence, 1, |model, segment| {
-            let [Segment { tokens, rows, cache }] = segment else { return Ok(Vec::new()) };
-            let out = model.continue_greedily(Segment { tokens, rows: *rows, cache }, count)?;
+            let [Segment { tokens, rows, cache, .. }] = segment else { return Ok(Vec::new()) };
+            let out = model.continue_greedily(Segment::new(tokens, *rows, cache), count)?;
             let answers: Vec<_> = out.iter().map(|&token| RowAnswer { probability: 1.0, token }).collect();
             check_answers(&answers, count, vocab)?;
             Ok(out)
@@ -108,24 +111,31 @@ impl<M: LanguageModel> CachedModel<M> {
         last: impl FnOnce(&M, &mut [Segment<'_, M::Cache>]) -> Result<T, ModelError>,
     ) -> Result<T, ModelError> {
         self.check(sequence, rows)?;
-        let common = sequence.iter().zip(&self.tokens).take_while(|(a, b)| a == b).count();
-        self.cache.truncate(common.min(sequence.len() - rows.max(1)));
-        // A cache may have lost more than it was told to: one in which a forward broke off is empty.
-        let mut at = self.cache.len();
-        self.tokens.truncate(at);
+        let mut at = self.rewind(sequence, rows);
         while sequence.len() - at > CHUNK.max(rows) {
             let tokens = &sequence[at..at + CHUNK.min(sequence.len() - at - rows)];
-            self.model.forward(&mut [Segment { tokens, rows: 0, cache: &mut self.cache }])?;
+            self.model.forward(&mut [Segment::new(tokens, 0, &mut self.cache)])?;
             self.tokens.extend_from_slice(tokens);
             at += tokens.len();
         }
         let tokens = &sequence[at..];
-        let out = last(&self.model, &mut [Segment { tokens, rows, cache: &mut self.cache }])?;
+        let out = last(&self.model, &mut [Segment::new(tokens, rows, &mut self.cache)])?;
         self.tokens.extend_from_slice(tokens);
         Ok(out)
     }
 
-    fn check(&self, sequence: &[TokenId], rows: usize) -> Result<(), ModelError> {
+    /// Forgets what `sequence` does not begin with, and what of it is to be read again for the sake of its rows; returns
+    /// how many of its tokens are left.
+    pub(crate) fn rewind(&mut self, sequence: &[TokenId], rows: usize) -> usize {
+        self.keep_branch(sequence);
+        let common = sequence.iter().zip(&self.tokens).take_while(|(a, b)| a == b).count();
+        self.cache.truncate(common.min(sequence.len() - rows.max(1)));
+        // A cache may have lost more than it was told to: one in which a forward broke off is empty.
+        self.tokens.truncate(self.cache.len());
+        self.tokens.len()
+    }
+
+    pub(crate) fn check(&self, sequence: &[TokenId], rows: usize) -> Result<(), ModelError> {
         if sequence.is_empty() {
             return Err(ModelError::EmptySequence);
         }
@@ -182,6 +192,25 @@ pub trait SequenceModel: Send {
     /// As [`CachedModel::logits`].
     fn logits(&mut self, sequence: &[TokenId], rows: usize) -> Result<Logits, ModelError>;
 
+    /// As [`LanguageModel::reads_trees`].
+    fn reads_trees(&self) -> bool {
+        false
+    }
+
+    /// Logits after each of the last `rows` of the tokens of `sequence` and, after them, of `tree`, `[rows, vocab]`.
+    ///
+    /// # Errors
+    ///
+    /// As [`CachedModel::tree_logits`]; a model that does not [read trees](Self::reads_trees).
+    fn tree_logits(
+        &mut self,
+        _sequence: &[TokenId],
+        _tree: Tree<'_>,
+        _rows: usize,
+    ) -> Result<Logits, ModelError> {
+        Err(crate::cached_tree::unread())
+    }
+
     /// As [`LanguageModel::keeps_rows`].
     fn keeps_rows(&self) -> bool;
 
@@ -231,6 +260,19 @@ impl<M: LanguageModel> SequenceModel for CachedModel<M> {
 
     fn logits(&mut self, sequence: &[TokenId], rows: usize) -> Result<Logits, ModelError> {
         CachedModel::logits(self, sequence, rows)
+    }
+
+    fn reads_trees(&self) -> bool {
+        self.model.reads_trees()
+    }
+
+    fn tree_logits(
+        &mut self,
+        sequence: &[TokenId],
+        tree: Tree<'_>,
+        rows: usize,
+    ) -> Result<Logits, ModelError> {
+        CachedModel::tree_logits(self, sequence, tree, rows)
     }
 
     fn keeps_rows(&self) -> bool {
@@ -304,7 +346,7 @@ mod tests {
         for rows in [1, 2, 511, 512, 513, 700, 1500] {
             let logits = CachedModel::new(model.clone()).logits(&sequence, rows).unwrap();
             let (mut cache, tokens) = (model.new_cache(), &sequence[..]);
-            let whole = model.forward(&mut [Segment { tokens, rows, cache: &mut cache }]).unwrap();
+            let whole = model.forward(&mut [Segment::new(tokens, rows, &mut cache)]).unwrap();
             assert_eq!(logits, whole[0], "{rows} rows");
         }
     }
@@ -328,7 +370,7 @@ mod tests {
                 if self.1.swap(false, Ordering::Relaxed) {
                     let Segment { tokens, cache, .. } = &mut segments[0];
                     let tokens = &tokens[..tokens.len() / 2];
-                    self.0.forward(&mut [Segment { tokens, rows: 0, cache }])?;
+                    self.0.forward(&mut [Segment::new(tokens, 0, cache)])?;
                     return Err(ModelError::Backend { message: "unplugged".into() });
                 }
                 self.0.forward(segments)

@@ -2,6 +2,7 @@
 
 mod acceptance;
 mod best;
+mod remaining;
 mod shape;
 
 pub use acceptance::RankAcceptance;
@@ -270,8 +271,8 @@ impl DraftTree {
             }
             if self.branching.is_drawn() && row.prob(token) <= 0.0 {
                 // Another token comes only after all that the drafter could say.
-                let said: f64 = before.iter().map(|token| row.prob(*token)).sum();
-                if self.branching.repeats() || said < 1.0 - 1e-9 {
+                let rest = if self.branching.repeats() { None } else { row.probs().without(&before) };
+                if rest.is_none_or(|rest| rest.get(token) <= 0.0) {
                     return Err(TreeError::Impossible { node, token });
                 }
             }
