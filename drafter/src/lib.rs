@@ -25,6 +25,7 @@ mod drafter;
 mod model;
 mod ngram;
 mod none;
+mod tree;
 
 pub use drafter::{DraftRequest, Drafter, StopRule};
 pub use model::ModelDrafter;

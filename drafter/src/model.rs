@@ -1,5 +1,7 @@
-use crate::{DraftRequest, Drafter};
-use drafthorse_logits::{Context, Draws, LogitsError, Memory, Proposal, Purpose, Scores, TokenId};
+use crate::{DraftRequest, Drafter, tree::Growth};
+use drafthorse_logits::{
+    Context, DraftTree, Draws, LogitsError, Memory, Proposal, Purpose, Scores, TokenId, TreePlan,
+};
 use drafthorse_model::{CachedModel, LanguageModel, ModelError, SequenceModel, Vocabulary};
 use std::sync::Arc;
 
@@ -42,15 +44,7 @@ impl ModelDrafter {
         request: &DraftRequest<'_>,
     ) -> Result<Option<Scores>, ModelError> {
         let logits = self.model.logits(sequence, 1)?;
-        let mut row = logits.row(0).to_vec();
-        // Where the vocabularies are padded to different lengths: ids that the expert lacks cannot be
-        // proposed, ids that only the expert has never are.
-        row.resize(request.vocab, f32::NEG_INFINITY);
-        let context = Context::new(sequence, request.prompt).remembering(memory);
-        match request.sampler.scores(&context, &row) {
-            Err(LogitsError::NothingLeft { .. }) if row.iter().any(|logit| logit.is_finite()) => Ok(None),
-            scores => Ok(scores.map(Some)?),
-        }
+        score_row(logits.row(0), sequence, memory, request)
     }
 
     /// The proposal where the most probable tokens are all that matters, so that no row need be read; `None`
@@ -84,6 +78,24 @@ impl ModelDrafter {
     fn can_read(&self, sequence: &[TokenId]) -> bool {
         let known = self.model.vocab_size();
         sequence.len() <= self.model.context_len() && sequence.iter().all(|&token| (token as usize) < known)
+    }
+}
+
+/// What a row after `sequence` says, over the expert's vocabulary; `None` where the sampler leaves nothing of it.
+pub(crate) fn score_row(
+    row: &[f32],
+    sequence: &[TokenId],
+    memory: Memory,
+    request: &DraftRequest<'_>,
+) -> Result<Option<Scores>, ModelError> {
+    let mut row = row.to_vec();
+    // Where the vocabularies are padded to different lengths: ids that the expert lacks cannot be
+    // proposed, ids that only the expert has never are.
+    row.resize(request.vocab, f32::NEG_INFINITY);
+    let context = Context::new(sequence, request.prompt).remembering(memory);
+    match request.sampler.scores(&context, &row) {
+        Err(LogitsError::NothingLeft { .. }) if row.iter().any(|logit| logit.is_finite()) => Ok(None),
+        scores => Ok(scores.map(Some)?),
     }
 }
 
@@ -146,6 +158,23 @@ impl Drafter for ModelDrafter {
             proposal.scores.extend(self.score(&sequence, memory, request)?);
         }
         Ok(proposal)
+    }
+
+    fn drafts_trees(&self) -> bool {
+        self.model.reads_trees()
+    }
+
+    fn propose_tree(
+        &mut self,
+        sequence: &[TokenId],
+        request: &DraftRequest<'_>,
+        plan: &TreePlan,
+        draws: &mut dyn Draws,
+    ) -> Result<Option<DraftTree>, ModelError> {
+        if !self.drafts_trees() || !self.can_read(sequence) {
+            return Ok(None);
+        }
+        Growth::new(&mut *self.model, sequence, request, plan.branching).grow(&plan.shape, draws).map(Some)
     }
 }
 

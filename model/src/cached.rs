@@ -111,7 +111,7 @@ impl<M: LanguageModel> CachedModel<M> {
         last: impl FnOnce(&M, &mut [Segment<'_, M::Cache>]) -> Result<T, ModelError>,
     ) -> Result<T, ModelError> {
         self.check(sequence, rows)?;
-        let mut at = self.rewind(sequence, rows);
+        let mut at = self.rewind(sequence, rows.max(1));
         while sequence.len() - at > CHUNK.max(rows) {
             let tokens = &sequence[at..at + CHUNK.min(sequence.len() - at - rows)];
             self.model.forward(&mut [Segment::new(tokens, 0, &mut self.cache)])?;
@@ -124,12 +124,12 @@ impl<M: LanguageModel> CachedModel<M> {
         Ok(out)
     }
 
-    /// Forgets what `sequence` does not begin with, and what of it is to be read again for the sake of its rows; returns
-    /// how many of its tokens are left.
-    pub(crate) fn rewind(&mut self, sequence: &[TokenId], rows: usize) -> usize {
+    /// Forgets what `sequence` does not begin with, and its last `again` tokens, which are to be read again for the sake
+    /// of their rows; returns how many of its tokens are left.
+    pub(crate) fn rewind(&mut self, sequence: &[TokenId], again: usize) -> usize {
         self.keep_branch(sequence);
         let common = sequence.iter().zip(&self.tokens).take_while(|(a, b)| a == b).count();
-        self.cache.truncate(common.min(sequence.len() - rows.max(1)));
+        self.cache.truncate(common.min(sequence.len() - again));
         // A cache may have lost more than it was told to: one in which a forward broke off is empty.
         self.tokens.truncate(self.cache.len());
         self.tokens.len()
