@@ -46,6 +46,7 @@ mod session;
 mod stats;
 mod step;
 mod stop;
+mod tree;
 mod watch;
 
 pub use beam::{BeamSearch, BeamText, BeamTexts, EarlyStopping};
