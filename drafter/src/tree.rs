@@ -98,9 +98,8 @@ impl<'a> Growth<'a> {
             points[node + 1] = Some(new + 1);
             self.tree.scores[new + 1].clone_from(&old.scores[node + 1]);
         }
-        let kept =
-            |list: &[_]| points.iter().zip(list).filter(|(to, _)| to.is_some()).map(|(_, m)| *m).collect();
-        self.memories = kept(&self.memories);
+        let kept = points.iter().zip(&self.memories).filter(|(to, _)| to.is_some());
+        self.memories = kept.map(|(_, memory)| *memory).collect();
     }
 
     /// Has the model read the nodes of the last level and scores them; whether there was room.

@@ -32,6 +32,7 @@ mod beam;
 mod builder;
 mod compatible;
 mod constrained;
+mod decide;
 mod draft;
 mod emit;
 mod engine;

@@ -2,6 +2,7 @@ use crate::{
     Engine, Error, ErrorKind, Finish, Provenance, SessionOptions, Stats, Step, StepToken,
     compatible::check_rule,
     constrained::Constrained,
+    decide::Decided,
     draft::Draft,
     emit::{Emitter, Ends},
     guess::Guessing,
@@ -10,8 +11,7 @@ use crate::{
 };
 use drafthorse_drafter::StopRule;
 use drafthorse_logits::{
-    Draws, LogProbsOptions, Memory, Origin, Proposal, Ranked, Sampler, SamplingOptions, TokenId, TreePlan,
-    Verdict,
+    Draws, LogProbsOptions, Memory, Origin, Sampler, SamplingOptions, TokenId, TreePlan, Verdict,
     drift::{Drift, DriftWarning},
 };
 use drafthorse_verifier::{AcceptanceRule, Guide, Reading, Round};
@@ -37,7 +37,7 @@ pub struct Session<'a> {
     /// What is drafted instead of a chain.
     pub(crate) tree: Option<TreePlan>,
     measure_price: bool,
-    log_probs: Option<LogProbsOptions>,
+    pub(crate) log_probs: Option<LogProbsOptions>,
     pub(crate) guide: Option<Guide>,
     pub(crate) sequence: Vec<TokenId>,
     pub(crate) prompt: usize,
@@ -47,24 +47,6 @@ pub struct Session<'a> {
     pub(crate) guessing: Guessing,
     stats: Stats,
     state: State,
-}
-
-/// A round when it is decided.
-pub(crate) struct Decided {
-    pub(crate) draft: Draft,
-    pub(crate) reading: Reading,
-    pub(crate) verdict: Verdict,
-    /// What was drafted instead of a chain, of which only the path is left in the draft.
-    pub(crate) tree: Option<JudgedTree>,
-    pub(crate) draft_time: Duration,
-    pub(crate) verify_time: Duration,
-}
-
-/// What is told of a tree.
-pub(crate) struct JudgedTree {
-    pub(crate) nodes: usize,
-    pub(crate) depth: usize,
-    pub(crate) ranks: Vec<Ranked>,
 }
 
 enum State {
@@ -254,52 +236,6 @@ impl<'a> Session<'a> {
         self.stats.add(&step);
         self.state = State::after(emitted.error, step.finish.is_some());
         Ok(step)
-    }
-
-    /// Drafts, reads and judges.
-    fn decide(&mut self, start: Instant) -> Result<Decided, Error> {
-        if let Some(decided) = self.decide_tree(start)? {
-            return Ok(decided);
-        }
-        let draft = self.draft()?;
-        let draft_time = start.elapsed();
-        let before_verify = Instant::now();
-        let round = Round {
-            sequence: &self.sequence,
-            prompt: self.prompt,
-            memory: self.memory,
-            proposal: &draft.proposal,
-            sampler: &self.sampler,
-            keep_logits: self.keeps_logits(),
-            guide: self.guide.as_ref(),
-        };
-        let reading = self.engine.verifier.read(&round, &*self.rule, &*self.draws);
-        let reading = reading.map_err(|error| self.expert_error(error))?;
-        let verify_time = before_verify.elapsed();
-        let verdict = reading.judge(&round, &*self.rule, &mut *self.draws);
-        self.check_verdict(&draft.proposal, verdict)?;
-        if let Some(verdict) = draft.heard(verdict) {
-            self.engine.drafter.observe(&verdict);
-        }
-        Ok(Decided { draft, reading, verdict, tree: None, draft_time, verify_time })
-    }
-
-    /// Whether the expert's logits are wanted besides its scores.
-    pub(crate) fn keeps_logits(&self) -> bool {
-        self.log_probs.is_some() || self.watch.is_on()
-    }
-
-    /// Rules of the user's own decide too.
-    fn check_verdict(&self, proposal: &Proposal, verdict: Verdict) -> Result<(), Error> {
-        let (drafted, vocab) = (proposal.tokens.len(), self.engine.verifier.vocab_size());
-        if verdict.accepted <= drafted && (verdict.next as usize) < vocab {
-            return Ok(());
-        }
-        let (rule, Verdict { accepted, next, .. }) = (self.rule.name(), verdict);
-        let message = format!(
-            "rule `{rule}` accepted {accepted} of {drafted} drafted tokens and went on with token {next} of a vocabulary of {vocab}; its `judge` is wrong"
-        );
-        Err(Error::new(ErrorKind::Rule, message))
     }
 
     /// Ends the session: text that was held back comes first, then the error.

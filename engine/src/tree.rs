@@ -2,8 +2,8 @@
 
 use crate::{
     Engine, Error, ErrorKind, Session, SessionOptions,
+    decide::{Decided, JudgedTree},
     draft::Draft,
-    session::{Decided, JudgedTree},
 };
 use drafthorse_logits::{DraftTree, TreePlan, TreeVerdict};
 use drafthorse_verifier::{AcceptanceRule, TreeRound};
