@@ -20,7 +20,6 @@
 //! ```
 
 mod cached;
-mod cached_tree;
 mod ensemble;
 mod error;
 mod language_model;

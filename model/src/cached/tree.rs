@@ -8,7 +8,7 @@ const TOGETHER: usize = 16;
 
 /// A tree in a cache, behind the tokens of the sequence.
 #[derive(Debug)]
-pub(crate) struct HeldTree {
+pub(super) struct HeldTree {
     tokens: Vec<TokenId>,
     parents: Vec<Option<usize>>,
 }
@@ -35,7 +35,7 @@ impl HeldTree {
     }
 }
 
-pub(crate) fn unread() -> ModelError {
+pub(super) fn unread() -> ModelError {
     let message = "this model reads tokens one after the other alone; draft without a tree".into();
     ModelError::Tree { message }
 }
@@ -109,7 +109,7 @@ impl<M: LanguageModel> CachedModel<M> {
     }
 
     /// Keeps of the tree in the cache what `sequence` goes on with.
-    pub(crate) fn keep_branch(&mut self, sequence: &[TokenId]) {
+    pub(super) fn keep_branch(&mut self, sequence: &[TokenId]) {
         let Some(tree) = self.tree.take() else { return };
         let start = self.tokens.len();
         // A forward that broke off has left nothing that could be kept.
