@@ -7,7 +7,7 @@ use drafthorse::{
     DeviceChoice, Engine, ModelDrafter, SamplingOptions, SessionOptions, TokenId, Transformer, WeightType,
     demo,
     engine::Stats,
-    logits::{BestTree, Branching, RankAcceptance, TreePlan},
+    logits::{Branching, RankAcceptance, TreePlan},
     model::{CachedModel, Tree},
     open_device,
 };
@@ -140,7 +140,7 @@ fn measure(tokens: usize, turns: usize) -> Result<()> {
             );
         }
         let learned = ranks.probabilities(3);
-        let fastest = BestTree::new(&learned, 12, 6).fastest(step, &verify);
+        let fastest = ranks.fastest(3, 6, step, &verify);
         let fastest =
             fastest.map_or("plain decoding".into(), |(shape, speed)| format!("{shape}, {speed:.2}"));
         println!("acceptance of ranks {learned:.2?}; predicted to be fastest: {fastest}");

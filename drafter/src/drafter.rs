@@ -156,6 +156,12 @@ pub trait Drafter: Send {
 
     /// Hears what became of its tree.
     fn observe_tree(&mut self, _tree: &DraftTree, _verdict: &TreeVerdict) {}
+
+    /// How sure it is of each token of its last proposal, given those before it, in `[0, 1]`: for a drafter whose scores
+    /// do not say. Empty where it does not know.
+    fn confidences(&self) -> &[f64] {
+        &[]
+    }
 }
 
 impl std::fmt::Debug for dyn Drafter + '_ {
@@ -222,5 +228,9 @@ impl<D: Drafter + ?Sized> Drafter for Box<D> {
 
     fn observe_tree(&mut self, tree: &DraftTree, verdict: &TreeVerdict) {
         (**self).observe_tree(tree, verdict);
+    }
+
+    fn confidences(&self) -> &[f64] {
+        (**self).confidences()
     }
 }

@@ -56,7 +56,8 @@ impl Session<'_> {
             keep_logits: self.keeps_logits(),
             guide: self.guide.as_ref(),
         };
-        let reading = self.engine.verifier.read_tree(&round).map_err(|error| self.expert_error(error))?;
+        let reading = self.engine.verifier.read_tree(&round, &*self.rule);
+        let reading = reading.map_err(|error| self.expert_error(error))?;
         let verify_time = before_verify.elapsed();
         let verdict = reading.judge(&round, &*self.rule, &mut *self.draws);
         self.check_path(&tree, &verdict)?;

@@ -8,6 +8,7 @@ use drafthorse_logits::{
     Branching, Constraint, ConstraintError, DraftTree, Draws, Guidance, LogProbsOf, LogProbsOptions, Matcher,
     Origin, Purpose, RankAcceptance, SamplingOptions, Scores, TokenId, TreePlan, TreeVerdict,
     exact::{distance, outcomes},
+    processors::Mirostat,
 };
 use drafthorse_model::{KvCache, LanguageModel, ModelError, Segment, TableModel};
 use drafthorse_verifier::{AcceptanceRule, Guide, Lossless, rule};
@@ -92,7 +93,7 @@ fn processors_go_along_every_path() {
         ..Default::default()
     };
     let surprising =
-        SamplingOptions { temperature: 1.0, mirostat: Some(Default::default()), ..Default::default() };
+        SamplingOptions { temperature: 1.0, mirostat: Some(Mirostat::default()), ..Default::default() };
     for sampling in [warped, surprising] {
         for name in ["lossless", "exact-match"] {
             let mut engine = engine(3, model_drafter(3), rule(name).unwrap());

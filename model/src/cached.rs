@@ -213,6 +213,21 @@ pub trait SequenceModel: Send {
         Err(tree::unread())
     }
 
+    /// The most probable token after each of the last `rows` of the tokens of `sequence` and, after them, of `tree`, the
+    /// lowest id among equals.
+    ///
+    /// # Errors
+    ///
+    /// As [`tree_logits`](Self::tree_logits), and rows from which no token can be drawn.
+    fn tree_argmax(
+        &mut self,
+        _sequence: &[TokenId],
+        _tree: Tree<'_>,
+        _rows: usize,
+    ) -> Result<Vec<TokenId>, ModelError> {
+        Err(tree::unread())
+    }
+
     /// As [`LanguageModel::keeps_rows`].
     fn keeps_rows(&self) -> bool;
 
@@ -275,6 +290,16 @@ impl<M: LanguageModel> SequenceModel for CachedModel<M> {
         rows: usize,
     ) -> Result<Logits, ModelError> {
         CachedModel::tree_logits(self, sequence, tree, rows)
+    }
+
+    fn tree_argmax(
+        &mut self,
+        sequence: &[TokenId],
+        tree: Tree<'_>,
+        rows: usize,
+    ) -> Result<Vec<TokenId>, ModelError> {
+        let answers = self.tree_answers(sequence, tree, &vec![RowQuestion::default(); rows], 0.0)?;
+        Ok(answers.into_iter().map(|answer| answer.token).collect())
     }
 
     fn keeps_rows(&self) -> bool {

@@ -1,4 +1,4 @@
-use super::Ranked;
+use super::{BestTree, Ranked, TreeShape};
 
 /// How likely the first, second, third child of a point stands, learned from verdicts.
 ///
@@ -39,6 +39,19 @@ impl RankAcceptance {
         // Ranks were seen at different points, and so need not add up.
         let sum = all.iter().sum::<f64>().max(1.0);
         all.into_iter().map(|p| p / sum).collect()
+    }
+
+    /// The tree of up to `children` children a point and `depth` levels with the least time a token, and how much faster
+    /// it is than no drafts: [`BestTree::fastest`] for what was learned.
+    pub fn fastest(
+        &self,
+        children: usize,
+        depth: usize,
+        draft: f64,
+        verify: &[f64],
+    ) -> Option<(TreeShape, f64)> {
+        let nodes = verify.len().saturating_sub(1);
+        BestTree::new(&self.probabilities(children), nodes, depth).fastest(draft, verify)
     }
 
     /// Points that were looked at.

@@ -196,6 +196,9 @@ fn ranks_are_learned_from_verdicts() {
     let after = learned.probabilities(3);
     assert!((after[0] - 0.6).abs() < 1e-3 && (after[1] - 0.2).abs() < 1e-3, "{after:?}");
     assert!(after[2] > 0.0 && after.iter().sum::<f64>() <= 1.0 + 1e-12, "unseen ranks keep a chance");
+    let free = learned.fastest(3, 4, 0.0, &[1.0; 9]);
+    assert_eq!(free, BestTree::new(&after, 8, 4).fastest(0.0, &[1.0; 9]));
+    assert!(free.is_some_and(|(shape, speed)| shape.nodes() == 8 && speed > 1.5));
     let mut twice = learned.clone();
     twice.merge(&learned);
     assert_eq!((twice.points(), learned.points()), (2000, 1000));

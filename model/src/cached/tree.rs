@@ -1,7 +1,10 @@
 //! Trees after a sequence, read at once.
 
-use crate::{CachedModel, KvCache, LanguageModel, ModelError, Segment, Tree, language_model::check_shape};
-use drafthorse_logits::{Logits, TokenId};
+use crate::{
+    CachedModel, KvCache, LanguageModel, ModelError, Segment, Tree,
+    language_model::{check_answers, check_shape},
+};
+use drafthorse_logits::{Logits, RowAnswer, RowQuestion, TokenId};
 
 /// More tokens of the sequence than this are read before the tree, which then meets fewer rows.
 const TOGETHER: usize = 16;
@@ -59,12 +62,49 @@ impl<M: LanguageModel> CachedModel<M> {
         tree: Tree<'_>,
         rows: usize,
     ) -> Result<Logits, ModelError> {
+        self.read_tree(sequence, tree, rows, |model, segment| {
+            let logits = model.forward(segment)?.pop();
+            let logits = logits.unwrap_or_else(|| Logits::new(Vec::new(), model.vocab_size()));
+            check_shape(&logits, rows, model.vocab_size())?;
+            Ok(logits)
+        })
+    }
+
+    /// What the rows after each of the last `questions.len()` of the tokens of `sequence` and, after them, of `tree` say
+    /// at a temperature.
+    ///
+    /// # Errors
+    ///
+    /// As [`tree_logits`](Self::tree_logits), and rows from which no token can be drawn.
+    pub fn tree_answers(
+        &mut self,
+        sequence: &[TokenId],
+        tree: Tree<'_>,
+        questions: &[RowQuestion],
+        temperature: f32,
+    ) -> Result<Vec<RowAnswer>, ModelError> {
+        let (rows, vocab) = (questions.len(), self.model().vocab_size());
+        self.read_tree(sequence, tree, rows, |model, segment| {
+            let answers = model.answer(segment, questions, temperature)?;
+            check_answers(&answers, rows, vocab)?;
+            Ok(answers)
+        })
+    }
+
+    /// Reads what is new of `sequence`, and the tree by `last`.
+    fn read_tree<T>(
+        &mut self,
+        sequence: &[TokenId],
+        tree: Tree<'_>,
+        rows: usize,
+        last: impl FnOnce(&M, &mut [Segment<'_, M::Cache>]) -> Result<T, ModelError>,
+    ) -> Result<T, ModelError> {
         if !self.model().reads_trees() {
             return Err(unread());
         }
         let depths = tree.depths()?;
         if tree.tokens.is_empty() {
-            return self.logits(sequence, rows);
+            return self.read(sequence, rows, last);
         }
         let all = sequence.len() + tree.tokens.len();
         if rows > all {
@@ -81,31 +121,28 @@ impl<M: LanguageModel> CachedModel<M> {
         if sequence.len() - at > TOGETHER.max(before) {
             self.logits(&sequence[..sequence.len() - before.max(1)], 0)?;
         }
-        self.append_tree(sequence, tree, rows)
+        self.append_tree(sequence, tree, rows, last)
     }
 
-    /// Reads what is left of the sequence, and the tree.
-    fn append_tree(
+    /// Reads what is left of the sequence with the tree.
+    fn append_tree<T>(
         &mut self,
         sequence: &[TokenId],
         tree: Tree<'_>,
         rows: usize,
-    ) -> Result<Logits, ModelError> {
+        last: impl FnOnce(&M, &mut [Segment<'_, M::Cache>]) -> Result<T, ModelError>,
+    ) -> Result<T, ModelError> {
         let new = &sequence[self.tokens.len()..];
         let tokens = [new, tree.tokens].concat();
         let chain = (0..new.len()).map(|index| index.checked_sub(1));
         let root = new.len().checked_sub(1);
         let below = tree.parents.iter().map(|parent| parent.map_or(root, |parent| Some(new.len() + parent)));
         let parents: Vec<_> = chain.chain(below).collect();
-        let vocab = self.model().vocab_size();
-        let model = self.model().clone();
         let segment = Segment { tokens: &tokens, parents: Some(&parents), rows, cache: &mut self.cache };
-        let logits = model.forward(&mut [segment])?.pop();
-        let logits = logits.unwrap_or_else(|| Logits::new(Vec::new(), vocab));
+        let out = last(&self.model, &mut [segment])?;
         self.tokens.extend_from_slice(new);
         self.tree = Some(HeldTree { tokens: tree.tokens.to_vec(), parents: tree.parents.to_vec() });
-        check_shape(&logits, rows, vocab)?;
-        Ok(logits)
+        Ok(out)
     }
 
     /// Keeps of the tree in the cache what `sequence` goes on with.

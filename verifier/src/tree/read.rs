@@ -1,4 +1,4 @@
-use crate::{AcceptanceRule, Guide, Reading, Verifier};
+use crate::{AcceptanceRule, Guide, Needs, Reading, Verifier};
 use drafthorse_logits::{
     Context, DraftTree, Draws, Logits, Memory, Proposal, Sampler, Scores, TokenId, TreeVerdict,
 };
@@ -37,15 +37,27 @@ impl Verifier {
         self.model().reads_trees()
     }
 
-    /// What the expert says at every point of a tree, in one forward pass.
+    /// What the expert says at every point of a tree, in one forward pass; of each row its most probable token alone
+    /// where the rule needs no more.
     ///
     /// # Errors
     ///
     /// As [`CachedModel::tree_logits`](drafthorse_model::CachedModel::tree_logits), and rows of logits from which no
     /// token can be drawn.
-    pub fn read_tree(&mut self, round: &TreeRound<'_>) -> Result<TreeReading, ModelError> {
+    pub fn read_tree(
+        &mut self,
+        round: &TreeRound<'_>,
+        rule: &dyn AcceptanceRule,
+    ) -> Result<TreeReading, ModelError> {
         let DraftTree { tokens, parents, .. } = round.tree;
         let (tree, rows) = (Tree { tokens, parents }, tokens.len() + 1);
+        let whole = round.keep_logits || round.guide.is_some() || rule.needs() == Needs::Raw;
+        if !whole && round.sampler.temperature_alone() == Some(0.0) {
+            let (best, vocab) =
+                (self.model_mut().tree_argmax(round.sequence, tree, rows)?, self.vocab_size());
+            let scores = best.into_iter().map(|token| Scores::point(token, vocab)).collect();
+            return Ok(TreeReading { scores, logits: None });
+        }
         let mut logits = self.model_mut().tree_logits(round.sequence, tree, rows)?;
         if let Some(guide) = round.guide {
             let other = [&guide.negative, &round.sequence[round.prompt..]].concat();
