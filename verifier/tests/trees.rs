@@ -397,3 +397,44 @@ fn points_without_children_bring_a_bonus_and_joint_rules_refuse() {
     assert!(Block.check_trees().unwrap_err().to_string().contains("use lossless"));
     assert_eq!(Lossless.check_trees(), Ok(()));
 }
+
+/// Seeded draws that do not tell candidates apart.
+struct OneNumber(SeededDraws);
+
+impl Draws for OneNumber {
+    fn accept(&mut self, position: usize, probability: f64) -> bool {
+        self.0.accept(position, probability)
+    }
+
+    fn pick(&mut self, position: usize, purpose: Purpose, probs: &Probs) -> TokenId {
+        self.0.pick(position, purpose, probs)
+    }
+}
+
+/// The law holds for draws by a seed too: every candidate has numbers of its own.
+#[test]
+fn seeded_candidates_follow_the_target() {
+    let (q, p) = (probs(&[0.5, 0.3, 0.15, 0.05]), probs(&[0.25, 0.45, 0.1, 0.2]));
+    let count = 20_000;
+    let off = |branching, draws: &dyn Fn(u64) -> Box<dyn Draws>| {
+        let mut found = [0.0; 4];
+        for seed in 0..count {
+            let mut draws = draws(seed);
+            let tokens = propose(branching, &q, 3, &mut *draws);
+            let token = couple_candidates(branching, &tokens, (&q, &p), 0, &mut *draws);
+            found[token.map_or_else(|token| token, |index| tokens[index]) as usize] += 1.0;
+        }
+        let n = count as f64;
+        let deviation = |v: usize| {
+            let p = p.get(v as TokenId);
+            (found[v] / n - p).abs() / (p * (1.0 - p) / n).sqrt()
+        };
+        (0..4).map(deviation).fold(0.0, f64::max)
+    };
+    for branching in Branching::ALL {
+        let own = off(branching, &|seed| Box::new(SeededDraws::new(seed, 1)));
+        assert!(own < 5.0, "{branching:?}: {own} standard deviations");
+        let shared = off(branching, &|seed| Box::new(OneNumber(SeededDraws::new(seed, 1))));
+        assert!(shared > 10.0, "{branching:?}: {shared} standard deviations");
+    }
+}
