@@ -25,7 +25,12 @@ impl std::fmt::Debug for ModelDrafter {
 impl ModelDrafter {
     /// Drafts with this model.
     pub fn new<M: LanguageModel>(model: Arc<M>) -> Self {
-        Self { model: Box::new(CachedModel::new(model)), name: "model".into() }
+        Self::over(Box::new(CachedModel::new(model)))
+    }
+
+    /// Drafts with a model that already is a function of the sequence.
+    pub fn over(model: Box<dyn SequenceModel>) -> Self {
+        Self { model, name: "model".into() }
     }
 
     /// The same drafter under another name in reports.
@@ -55,12 +60,7 @@ impl ModelDrafter {
         request: &DraftRequest<'_>,
         draws: &mut dyn Draws,
     ) -> Result<Option<Proposal>, ModelError> {
-        // A most probable token that the expert lacks would not be the one to propose.
-        if !request.sampler.is_argmax()
-            || request.raw
-            || request.stop.is_some()
-            || self.model.vocab_size() > request.vocab
-        {
+        if !best_is_enough(&*self.model, request) {
             return Ok(None);
         }
         let room = (self.model.context_len() - sequence.len()).saturating_add(1);
@@ -74,14 +74,25 @@ impl ModelDrafter {
         let tokens = drafted.map(|(row, at)| draws.pick(at, Purpose::Draft, row.probs())).collect();
         Ok(Some(Proposal { tokens, scores }))
     }
-
-    fn can_read(&self, sequence: &[TokenId]) -> bool {
-        let known = self.model.vocab_size();
-        sequence.len() <= self.model.context_len() && sequence.iter().all(|&token| (token as usize) < known)
-    }
 }
 
-/// What a row after `sequence` says, over the expert's vocabulary; `None` where the sampler leaves nothing of it.
+/// Whether a model can read a sequence.
+pub(crate) fn can_read(model: &dyn SequenceModel, sequence: &[TokenId]) -> bool {
+    let known = model.vocab_size();
+    sequence.len() <= model.context_len() && sequence.iter().all(|&token| (token as usize) < known)
+}
+
+/// Whether the most probable token of each row is all that matters.
+pub(crate) fn best_is_enough(model: &dyn SequenceModel, request: &DraftRequest<'_>) -> bool {
+    // A most probable token that the expert lacks would not be the one to propose.
+    request.sampler.is_argmax()
+        && !request.raw
+        && request.stop.is_none()
+        && model.vocab_size() <= request.vocab
+}
+
+/// The scores of a model's row after `sequence`, over the expert's vocabulary; `None` where the sampler leaves nothing of
+/// what it says.
 pub(crate) fn score_row(
     row: &[f32],
     sequence: &[TokenId],
@@ -125,7 +136,7 @@ impl Drafter for ModelDrafter {
     }
 
     fn prepare(&mut self, sequence: &[TokenId]) -> Result<(), ModelError> {
-        if self.can_read(sequence) { self.model.logits(sequence, 0).map(drop) } else { Ok(()) }
+        if can_read(&*self.model, sequence) { self.model.logits(sequence, 0).map(drop) } else { Ok(()) }
     }
 
     fn propose(
@@ -135,7 +146,7 @@ impl Drafter for ModelDrafter {
         draws: &mut dyn Draws,
     ) -> Result<Proposal, ModelError> {
         let mut proposal = Proposal::empty();
-        if !self.can_read(sequence) {
+        if !can_read(&*self.model, sequence) {
             return Ok(proposal);
         }
         if let Some(proposal) = self.propose_greedily(sequence, request, draws)? {
@@ -171,7 +182,7 @@ impl Drafter for ModelDrafter {
         plan: &TreePlan,
         draws: &mut dyn Draws,
     ) -> Result<Option<DraftTree>, ModelError> {
-        if !self.drafts_trees() || !self.can_read(sequence) {
+        if !self.drafts_trees() || !can_read(&*self.model, sequence) {
             return Ok(None);
         }
         Growth::new(&mut *self.model, sequence, request, plan.branching).grow(&plan.shape, draws).map(Some)
