@@ -1,10 +1,21 @@
 //! How many tokens are drafted a round.
 
+mod acceptance;
+mod account;
 mod adaptive;
+mod controller;
+mod costs;
+mod gauge;
+mod marginal;
+mod report;
 mod rules;
+#[cfg(test)]
+mod simulate;
 mod text;
 
 pub use adaptive::Adaptive;
+pub use costs::DraftCosts;
+pub use report::Speculation;
 pub use text::DraftLengthError;
 
 use drafthorse_drafter::StopRule;
@@ -102,7 +113,10 @@ impl DraftLength {
             Self::Fixed(_) => return Ok(()),
             Self::Confidence { threshold, .. } => ("confidence", *threshold, 0.0..=1.0),
             Self::Entropy { threshold, .. } => ("entropy", *threshold, 0.0..=f64::MAX),
-            Self::Adaptive(_) => ("auto", 0.0, 0.0..=1.0),
+            Self::Adaptive(adaptive) => {
+                adaptive.check()?;
+                ("auto", 0.0, 0.0..=1.0)
+            }
         };
         if !range.contains(&threshold) {
             return Err(DraftLengthError::Threshold { name, threshold });
