@@ -5,9 +5,10 @@ use crate::{
     draft::Draft,
     emit::{Emitter, Ends},
     guess::Guessing,
+    length::{Bounds, Plan},
+    lengths,
     watch::Watch,
 };
-use drafthorse_drafter::StopRule;
 use drafthorse_logits::{
     Draws, LogProbsOptions, Memory, Origin, Proposal, Sampler, SamplingOptions, TokenId, Verdict,
     drift::{Drift, DriftWarning},
@@ -29,9 +30,11 @@ pub struct Session<'a> {
     pub(crate) draft_sampler: Sampler,
     pub(crate) constrained: Option<Constrained>,
     pub(crate) draws: Box<dyn Draws + 'a>,
-    /// The most tokens drafted a round.
-    pub(crate) draft_length: usize,
-    pub(crate) stop: Option<Arc<dyn StopRule>>,
+    pub(crate) bounds: Bounds,
+    /// What this round may draft.
+    pub(crate) plan: Plan,
+    /// How much of the sequence the drafter has read, about.
+    pub(crate) read: usize,
     measure_price: bool,
     log_probs: Option<LogProbsOptions>,
     guide: Option<Guide>,
@@ -41,7 +44,7 @@ pub struct Session<'a> {
     pub(crate) emitter: Emitter,
     pub(crate) watch: Watch,
     pub(crate) guessing: Guessing,
-    stats: Stats,
+    pub(crate) stats: Stats,
     state: State,
 }
 
@@ -87,6 +90,8 @@ impl<'a> Session<'a> {
         check_ending(options, engine)?;
         let draft_length = options.draft_length.as_ref().unwrap_or(&engine.draft_length);
         draft_length.check()?;
+        let way = lengths::way(options, &*rule, &sampler, (&engine.verifier, &*engine.drafter));
+        let bounds = engine.learnt.bounds(draft_length, way);
         let constrained = Constrained::of(options, engine.verifier.vocab_size())?;
         let (sampler, draft_sampler) = match &constrained {
             Some(constrained) => constrained.samplers(&sampler),
@@ -107,8 +112,9 @@ impl<'a> Session<'a> {
         let (strings, tokens) = (options.stop_strings.clone(), options.stop_tokens.clone());
         Ok(Self {
             emitter: Emitter::new(decoder, strings, tokens, left, limit),
-            draft_length: draft_length.at_first(),
-            stop: draft_length.stop_rule(),
+            bounds,
+            plan: Plan::default(),
+            read: 0,
             watch: Watch::new(options)?,
             guessing: Guessing::default(),
             measure_price: options.measure_price,
@@ -160,10 +166,7 @@ impl<'a> Session<'a> {
         let ahead = &self.sequence[..self.prompt - 1];
         if !ahead.is_empty() {
             self.engine.verifier.prepare(ahead).map_err(Error::expert)?;
-            if self.draft_length > 0 {
-                let drafter = &mut self.engine.drafter;
-                drafter.prepare(ahead).map_err(|error| Error::drafter(drafter.name(), error))?;
-            }
+            self.prepare_drafter()?;
         }
         if let Some((_, ahead)) = self.guide.as_ref().and_then(|guide| guide.negative.split_last())
             && !ahead.is_empty()
@@ -216,6 +219,7 @@ impl<'a> Session<'a> {
         let mut step = Step {
             tokens: emitted.tokens,
             text: emitted.text,
+            asked: self.asked(),
             drafted: counts.drafted,
             examined: counts.examined,
             accepted: counts.accepted,
@@ -234,6 +238,7 @@ impl<'a> Session<'a> {
             step.price = reading.price(&round, &*self.rule, &deferrals, step.tokens.len());
         }
         self.memory = reading.remember(&round, step.tokens.iter().map(|token| token.id));
+        self.learn_length(&draft, &verdict, &step);
         self.sequence.extend(step.tokens.iter().map(|token| token.id));
         self.stats.add(&step);
         self.state = State::after(emitted.error, step.finish.is_some());

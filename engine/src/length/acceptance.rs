@@ -148,7 +148,7 @@ mod tests {
         acceptance.fade();
         let before = acceptance.by_position(2)[1];
         (0..6).for_each(|_| acceptance.learn(2, 1, &[]));
-        assert!(acceptance.by_position(2)[1] < 0.6 * before, "what faded is soon overruled");
+        assert!(acceptance.by_position(2)[1] < 0.8 * before, "what faded is soon overruled");
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! The controller of a draft length that adapts.
 
 use super::{
-    Adaptive, DraftCosts,
+    Adaptive,
     acceptance::Acceptance,
-    account::{Account, Entry},
-    costs::{Costs, Times},
+    account::Account,
+    costs::Costs,
+    learning::{FREE, PAUSES},
     marginal::Marginal,
-    report::Speculation,
 };
+use drafthorse_drafter::StopRule;
 use std::sync::Arc;
 
 /// By how much a draft must promise to be better than none.
@@ -18,14 +19,10 @@ const PLAIN_EVERY: u32 = 64;
 const OTHER_EVERY: u32 = 16;
 /// if it promises to lose no more than this share.
 const OTHER_LOSS: f64 = 0.1;
-/// Rounds between two attempts while it does not draft, at first and at most.
-const PAUSES: (u32, u32) = (8, 1024);
 /// Texts between two whose prompt the drafter reads while it does not draft, at most.
 const TEXTS: u32 = 16;
 /// As if it had been measured so often: what was given.
 const GIVEN: f64 = 8.0;
-/// About so many rounds are remembered of the rate that is reached.
-const RATE_MEMORY: f64 = 32.0;
 
 /// What a round may draft.
 #[derive(Clone, Debug, Default)]
@@ -33,10 +30,24 @@ pub(crate) struct Plan {
     /// The most tokens.
     pub(crate) max: usize,
     /// What ends the draft before.
-    pub(crate) stop: Option<Arc<Marginal>>,
+    pub(crate) stop: Option<Arc<dyn StopRule>>,
+    /// Of a draft that is there at once, what says how much of it is verified, and how much is in any case.
+    pub(crate) cut: Option<Arc<Marginal>>,
+    pub(crate) least: usize,
     /// Whether confidences are wanted, to learn from.
     pub(crate) confidences: bool,
     pub(crate) why: Why,
+}
+
+/// How the rows come by which a drafter knows how sure it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rows {
+    /// They are there, because tokens are drawn from them.
+    There,
+    /// They would have to be looked at for this alone.
+    Read,
+    /// They would have to be fetched from a device, which costs more than they say.
+    Away,
 }
 
 /// Why a round drafts what it drafts.
@@ -55,50 +66,39 @@ pub(crate) enum Why {
     Idle,
 }
 
-/// What became of a round.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Outcome<'a> {
-    pub(crate) drafted: usize,
-    pub(crate) examined: usize,
-    pub(crate) accepted: usize,
-    /// Tokens that a constraint forced, which had rows too.
-    pub(crate) forced: usize,
-    /// Tokens the drafter had missed when it was asked.
-    pub(crate) lag: usize,
-    pub(crate) times: Times,
-    /// How sure the drafter was of its first tokens, where that is known.
-    pub(crate) confidences: &'a [f64],
-}
-
 /// Decides how much is drafted, and learns what comes of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Controller {
-    max: usize,
-    frozen: bool,
-    /// Whether confidences are to be had without reading rows for them.
-    rows_are_there: bool,
-    costs: Costs,
-    acceptance: Acceptance,
-    account: Account,
-    pays: bool,
-    since_plain: u32,
-    since_other: u32,
-    upwards: bool,
-    pause: u32,
-    wait: u32,
-    texts: u32,
-    skipped: u32,
+    pub(super) max: usize,
+    pub(super) frozen: bool,
+    pub(super) rows: Rows,
+    pub(super) costs: Costs,
+    pub(super) acceptance: Acceptance,
+    pub(super) account: Account,
+    pub(super) pays: bool,
+    pub(super) since_plain: u32,
+    pub(super) since_other: u32,
+    /// How often another length was tried.
+    pub(super) others: usize,
+    pub(super) pause: u32,
+    pub(super) wait: u32,
+    pub(super) texts: u32,
+    pub(super) skipped: u32,
     /// Tokens and seconds of rounds with drafts, as means.
-    reached: (f64, f64),
+    pub(super) reached: (f64, f64),
+    /// The same of all rounds.
+    pub(super) overall: (f64, f64),
+    /// Whether drafts come at once, and with confidences.
+    pub(super) offers: bool,
 }
 
 impl Controller {
-    pub(crate) fn new(adaptive: &Adaptive, rows_are_there: bool) -> Self {
+    pub(crate) fn new(adaptive: &Adaptive, rows: Rows) -> Self {
         let given = adaptive.costs.as_ref();
         Self {
             max: adaptive.max,
             frozen: adaptive.frozen,
-            rows_are_there,
+            rows,
             costs: given.map_or_else(Costs::default, |costs| Costs::seeded(costs, GIVEN, adaptive.frozen)),
             acceptance: given
                 .map_or_else(Acceptance::default, |costs| Acceptance::seeded(&costs.acceptance, GIVEN)),
@@ -106,12 +106,14 @@ impl Controller {
             pays: true,
             since_plain: 0,
             since_other: 0,
-            upwards: true,
+            others: 0,
             pause: PAUSES.0,
             wait: 0,
             texts: 1,
             skipped: 0,
             reached: (0.0, 0.0),
+            overall: (0.0, 0.0),
+            offers: false,
         }
     }
 
@@ -149,6 +151,9 @@ impl Controller {
             // What it costs is not known, so as little as possible.
             return self.probe(1, lag, self.costs.rest(1));
         }
+        if self.offers && self.costs.draft(1).max(self.costs.asking()) <= FREE * self.costs.round(0) {
+            return self.look(room, lag);
+        }
         if !self.pays && self.wait > 0 {
             self.wait -= 1;
             return Plan { why: Why::Idle, ..Plan::default() };
@@ -163,6 +168,17 @@ impl Controller {
             Choice { length: 0, .. } => Plan { why: Why::Idle, ..Plan::default() },
             Choice { length, .. } => self.draft(length.min(room), room, lag),
         }
+    }
+
+    /// Where drafts are free and come with confidences, those decide once there is one.
+    fn look(&mut self, room: usize, lag: usize) -> Plan {
+        let longest = (1..=room).take_while(|&length| self.affords(length, lag)).last().unwrap_or(0);
+        self.wait = self.wait.saturating_sub(1);
+        let least = usize::from(self.wait == 0);
+        let why = if least > 0 { Why::Probe } else { Why::Pays };
+        let rate = rate(self.overall).max(1.0 / self.costs.round(0));
+        let cut = Marginal { rate, ..self.marginal(longest) };
+        Plan { least: least.min(longest), cut: Some(Arc::new(cut)), ..self.planned(longest, None, why) }
     }
 
     /// A draft, now and then of another length or none.
@@ -189,8 +205,8 @@ impl Controller {
 
     /// A neighbouring length that promises about as much, upwards and downwards in turn.
     fn other(&mut self, length: usize, room: usize, lag: usize) -> Option<usize> {
-        self.upwards = !self.upwards;
-        let other = if self.upwards { length + 1 } else { length - 1 };
+        self.others += 1;
+        let other = if self.others.is_multiple_of(2) { length + 1 } else { length - 1 };
         let allowed = (1..=room).contains(&other) && self.affords(other, lag);
         let rates = self.rates(other.max(length));
         let near = |rates: &[f64]| rates[other] > (1.0 - OTHER_LOSS) * rates[length];
@@ -207,8 +223,12 @@ impl Controller {
 
     fn planned(&self, max: usize, stop: Option<Marginal>, why: Why) -> Plan {
         let calibration = &self.acceptance.calibration;
-        let confidences = self.rows_are_there || !calibration.is_judged() || calibration.helps();
-        Plan { max, stop: stop.map(Arc::new), confidences, why }
+        let confidences = match self.rows {
+            Rows::There => true,
+            Rows::Read => !calibration.is_judged() || calibration.helps(),
+            Rows::Away => false,
+        };
+        Plan { max, stop: stop.map(|stop| Arc::new(stop) as _), confidences, why, ..Plan::default() }
     }
 
     /// What is lost at most by a draft of which nothing is accepted.
@@ -221,7 +241,7 @@ impl Controller {
     }
 
     /// Tokens a second that are expected, by tokens drafted from 0.
-    fn rates(&self, room: usize) -> Vec<f64> {
+    pub(super) fn rates(&self, room: usize) -> Vec<f64> {
         let mut reach = 1.0;
         let mut tokens = 1.0;
         let mut rates = vec![1.0 / self.costs.round(0)];
@@ -249,9 +269,8 @@ impl Controller {
         Choice { pays: true, length }
     }
 
-    fn reached_rate(&self) -> f64 {
-        let (tokens, seconds) = self.reached;
-        if seconds > 0.0 { tokens / seconds } else { 0.0 }
+    pub(super) fn reached_rate(&self) -> f64 {
+        rate(self.reached)
     }
 
     /// What decides along a draft.
@@ -275,98 +294,11 @@ impl Controller {
             self.reached = (0.0, 0.0);
         }
     }
+}
 
-    /// Learns from a round.
-    pub(crate) fn learn(&mut self, plan: &Plan, outcome: &Outcome<'_>) {
-        let asked = plan.max > 0;
-        let times = if self.frozen { self.modelled(asked, outcome) } else { outcome.times };
-        let (plain, expected) = (self.costs.round(0), self.expected(outcome));
-        if !self.frozen {
-            self.costs.learn(
-                1 + outcome.forced + outcome.drafted,
-                asked.then_some(outcome.drafted),
-                outcome.lag,
-                times,
-            );
-            if !asked && times.draft > 0.0 {
-                self.costs.learn_scores(times.draft);
-            }
-        }
-        if !self.costs.knows_plain() || plain == 0.0 {
-            return;
-        }
-        if asked {
-            let took = times.draft + times.rest;
-            let without = self.costs.draft(0) + self.costs.rest(1 + outcome.forced);
-            let expected = if expected > 0.0 { expected } else { took };
-            self.account.book(Entry { plain, expected, took, saved: outcome.accepted, without });
-            self.learn_rate(plan, outcome, took);
-        } else {
-            self.account.rest(plain);
-        }
-        self.acceptance.learn(outcome.examined, outcome.accepted, outcome.confidences);
-        if plan.why == Why::Probe {
-            self.learn_probe(outcome);
-        }
-    }
-
-    /// What a round like this was expected to take.
-    fn expected(&self, outcome: &Outcome<'_>) -> f64 {
-        let (rows, tokens) = (1 + outcome.forced + outcome.drafted, outcome.drafted);
-        self.costs.rest(rows) + self.costs.draft(tokens) + self.costs.catch_up(outcome.lag)
-    }
-
-    /// What a round took where costs are given.
-    fn modelled(&self, asked: bool, outcome: &Outcome<'_>) -> Times {
-        let draft = if asked { self.costs.draft(outcome.drafted) } else { self.costs.draft(0) };
-        Times { draft, rest: self.costs.rest(1 + outcome.forced + outcome.drafted) }
-    }
-
-    fn learn_rate(&mut self, plan: &Plan, outcome: &Outcome<'_>, took: f64) {
-        if plan.why == Why::Pays && outcome.drafted > 0 {
-            let stays = 1.0 - 1.0 / RATE_MEMORY;
-            let gained = (outcome.accepted + 1) as f64;
-            self.reached = (stays * self.reached.0 + gained, stays * self.reached.1 + took);
-        }
-    }
-
-    /// Attempts that fail are made ever less often.
-    fn learn_probe(&mut self, outcome: &Outcome<'_>) {
-        if outcome.drafted == 0 && self.costs.asking() <= 0.01 * self.costs.round(0) {
-            return;
-        }
-        if outcome.drafted > 0 && outcome.accepted == outcome.drafted {
-            (self.pause, self.wait) = (PAUSES.0, 0);
-        } else if !self.pays {
-            self.pause = (2 * self.pause).min(PAUSES.1);
-            self.wait = self.pause;
-        }
-    }
-
-    /// What was learnt.
-    pub(crate) fn draft_costs(&self) -> Option<DraftCosts> {
-        let costs = self.costs.to_public()?;
-        let seen = self.costs.knows_drafts();
-        Some(if seen { costs.with_acceptance(self.acceptance.by_position(self.max)) } else { costs })
-    }
-
-    /// Whether speculation pays, and why.
-    pub(crate) fn speculation(&self) -> Option<Speculation> {
-        if !self.costs.knows_plain() || !self.costs.knows_drafts() {
-            return None;
-        }
-        let plain = self.costs.round(0);
-        let rates = self.rates(self.max);
-        let best = (1..rates.len()).max_by(|a, b| rates[*a].total_cmp(&rates[*b]))?;
-        Some(Speculation {
-            pays: self.pays,
-            draft_cost: (self.costs.draft(best) - self.costs.draft(0)) / best as f64 / plain,
-            verify_cost: self.costs.rest(best + 1) / self.costs.rest(1),
-            acceptance: self.acceptance.first(),
-            length: best,
-            speedup: rates[best].max(if self.pays { self.reached_rate() } else { 0.0 }) * plain,
-        })
-    }
+/// Tokens a second.
+pub(super) fn rate((tokens, seconds): (f64, f64)) -> f64 {
+    if seconds > 0.0 { tokens / seconds } else { 0.0 }
 }
 
 struct Choice {

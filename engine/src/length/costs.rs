@@ -121,11 +121,6 @@ impl Costs {
         self.draft.known().any(|(tokens, _)| tokens > 0)
     }
 
-    /// Times a draft of this length was measured.
-    pub(super) fn drafts_of(&self, tokens: usize) -> f64 {
-        self.draft.count(tokens)
-    }
-
     /// Seconds of a round without its drafting.
     pub(super) fn rest(&self, rows: usize) -> f64 {
         self.level * self.rows.at(rows, SLOPE).unwrap_or(1.0)

@@ -94,10 +94,6 @@ impl Curve {
         self.points.iter().find(|point| point.x == x).map_or(0.0, |point| point.gauge.count())
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.points.is_empty()
-    }
-
     /// What was measured, by number.
     pub(super) fn known(&self) -> impl Iterator<Item = (usize, f64)> {
         self.points.iter().map(|point| (point.x, point.fitted))
