@@ -8,6 +8,7 @@ pub mod proof;
 pub mod quality;
 mod rows;
 pub mod score;
+pub mod self_speculation;
 pub mod synthetic;
 
 pub use drafthorse_constraint as constraint;
