@@ -14,7 +14,7 @@ pub struct Stats {
     pub rounds_with_draft: u64,
     /// Rounds in which it was asked for nothing on purpose: drafting would not have paid, or plain decoding was measured.
     pub idle_rounds: u64,
-    /// Rounds in which it was asked, though drafting did not pay, to see whether it does again.
+    /// Rounds with drafts to see whether drafting pays, where that was not known or it had not paid.
     pub probes: u64,
     /// Tokens the drafter proposed.
     pub drafted: u64,
@@ -57,7 +57,7 @@ impl Stats {
         self.rounds += 1;
         self.rounds_with_draft += u64::from(step.drafted > 0);
         self.idle_rounds += u64::from(step.asked == Asked::Idle);
-        self.probes += u64::from(matches!(step.asked, Asked::Probe(_)));
+        self.probes += u64::from(step.drafted > 0 && matches!(step.asked, Asked::Probe(_)));
         self.drafted += step.drafted as u64;
         self.examined += step.examined as u64;
         self.accepted += step.accepted as u64;

@@ -63,7 +63,7 @@ pub enum Finish {
 pub enum Asked {
     /// Up to so many tokens.
     Tokens(usize),
-    /// As many, to see whether drafting pays again.
+    /// As many, to see whether drafting pays, where that is not known or it did not.
     Probe(usize),
     /// Nothing, because the draft length is 0 or there was no room.
     Nothing,

@@ -83,6 +83,8 @@ pub(super) struct Costs {
     asked: Gauge,
     /// What it costs the drafter to read a token that it missed.
     read: Gauge,
+    /// Seconds a token of the first prompt, which is read before there is a level.
+    prompt: Option<f64>,
     plain: u32,
     rounds: f64,
 }
@@ -156,8 +158,14 @@ impl Costs {
 
     /// Learns what reading a prompt cost the drafter.
     pub(super) fn learn_reading(&mut self, tokens: usize, seconds: f64) {
-        if self.level > 0.0 && tokens > USUAL_LAG {
-            self.read.add(seconds / tokens as f64 / self.level);
+        if tokens <= USUAL_LAG {
+            return;
+        }
+        let each = seconds / tokens as f64;
+        if self.knows_plain() {
+            self.read.add(each / self.level);
+        } else {
+            self.prompt = Some(each);
         }
     }
 
@@ -190,6 +198,11 @@ impl Costs {
             self.level = if self.level == 0.0 { one } else { self.level.min(one) };
             self.rows.set(1, Gauge::of(1.0, 1.0));
             self.plain += 1;
+            if self.knows_plain()
+                && let Some(each) = self.prompt.take()
+            {
+                self.read.add(each / self.level);
+            }
             return;
         }
         self.rounds += 1.0;
@@ -243,6 +256,14 @@ mod tests {
         costs.learn(2, Some(1), 104, Times { draft: 5.1, rest: 1.0 });
         assert!((costs.draft(1) - 0.1).abs() < 1e-9);
         assert!((costs.catch_up(54) - 2.5).abs() < 1e-9 && costs.catch_up(2) == 0.0);
+    }
+
+    #[test]
+    fn a_prompt_shows_what_reading_costs() {
+        let mut costs = Costs::default();
+        costs.learn_reading(100, 2.0);
+        (0..3).for_each(|_| costs.learn(1, None, 0, Times { draft: 0.0, rest: 1.0 }));
+        assert!((costs.catch_up(54) - 1.0).abs() < 1e-9);
     }
 
     #[test]
