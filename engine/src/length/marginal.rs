@@ -54,9 +54,13 @@ impl Marginal {
 
 impl StopRule for Marginal {
     fn ends(&self, draft: &Proposal) -> bool {
-        let drawn = draft.tokens.iter().zip(&draft.scores);
-        let acceptances = drawn.map(|(token, scores)| self.calibration.acceptance(scores.raw_prob(*token)));
-        !self.goes_on(acceptances.product(), draft.tokens.len())
+        let drawn = draft.tokens.iter().zip(&draft.scores).map(|(token, scores)| scores.raw_prob(*token));
+        // What a constraint forced is certain, and no draft.
+        let own = drawn.filter(|confidence| *confidence < 1.0);
+        let (count, reached) = own.fold((0, 1.0), |(count, reached), confidence| {
+            (count + 1, reached * self.calibration.acceptance(confidence))
+        });
+        !self.goes_on(reached, count)
     }
 }
 
