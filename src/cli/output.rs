@@ -41,6 +41,7 @@ pub(crate) fn statistics(
     } else {
         parts.push(format!("drafter {drafter}: nothing drafted"));
     }
+    parts.extend(stats.why_not());
     if stats.forced > 0 {
         parts.push(format!("{} forced by the grammar", count(stats.forced_accepted as usize, "token")));
     }
