@@ -112,6 +112,10 @@ impl Drafter for ModelDrafter {
         true
     }
 
+    fn is_pure(&self) -> bool {
+        true
+    }
+
     fn prepare(&mut self, sequence: &[TokenId]) -> Result<(), ModelError> {
         if self.can_read(sequence) { self.model.logits(sequence, 0).map(drop) } else { Ok(()) }
     }

@@ -28,6 +28,7 @@
 //! # Ok::<(), drafthorse_engine::Error>(())
 //! ```
 
+mod ahead;
 mod beam;
 mod builder;
 mod compatible;
@@ -47,6 +48,7 @@ mod step;
 mod stop;
 mod watch;
 
+pub use ahead::{Ahead, AheadOptions, AheadReport, AheadStats, AheadWhen, AheadWhy};
 pub use beam::{BeamSearch, BeamText, BeamTexts, EarlyStopping};
 pub use builder::EngineBuilder;
 pub use compatible::check_pair;
