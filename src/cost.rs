@@ -16,9 +16,11 @@
 
 mod counted;
 mod meter;
+mod prediction;
 
 pub use counted::Counted;
 pub use meter::CostMeter;
+pub use prediction::Observed;
 
 /// The cost of a round that verifies this many rows, which is one more than were drafted.
 #[derive(Clone, Copy, Debug, PartialEq)]

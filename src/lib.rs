@@ -8,6 +8,7 @@ pub mod proof;
 pub mod quality;
 mod rows;
 pub mod score;
+pub mod self_speculation;
 pub mod synthetic;
 
 pub use drafthorse_constraint as constraint;
@@ -20,8 +21,8 @@ pub use drafthorse_verifier as verifier;
 pub use constraint::{Grammar, GrammarError, TokenTable};
 pub use drafter::{DraftRequest, Drafter, ModelDrafter, NgramDrafter, NoDrafter};
 pub use engine::{
-    Engine, Error, ErrorKind, Finish, Pending, Provenance, SequentialCascade, SequentialRule,
-    SequentialStats, SequentialText, Session, SessionOptions, Stats, Step, StepToken,
+    Adaptive, DraftLength, Engine, Error, ErrorKind, Finish, Pending, Provenance, SequentialCascade,
+    SequentialRule, SequentialStats, SequentialText, Session, SessionOptions, Stats, Step, StepToken,
 };
 pub use logits::{
     Draws, LogitsProcessor, Probs, Proposal, Purpose, SamplingOptions, Scores, TokenId, Verdict,

@@ -75,12 +75,12 @@ impl Pair {
 }
 
 fn options(k: usize) -> SessionOptions {
-    SessionOptions { max_tokens: 128, draft_length: Some(k), ..Default::default() }
+    SessionOptions { max_tokens: 128, draft_length: Some(k.into()), ..Default::default() }
 }
 
 /// What the expert says alone.
 fn baseline(pair: &Pair, prompts: &[Vec<TokenId>], options: &SessionOptions) -> Vec<Vec<TokenId>> {
-    let options = SessionOptions { draft_length: Some(0), ..options.clone() };
+    let options = SessionOptions { draft_length: Some(0.into()), ..options.clone() };
     let mut engine = pair.speculative();
     prompts.iter().map(|prompt| generate(&mut engine, prompt, &options)).collect()
 }

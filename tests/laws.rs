@@ -74,7 +74,7 @@ fn all_agree(vocab: usize, options: &SessionOptions) {
             let mut engine = engine(&expert, drafter(&expert, vocab), rule.clone());
             // Longer drafts are cut to what is left of the text.
             for k in 0..options.max_tokens.clamp(3, 5) {
-                let options = SessionOptions { draft_length: Some(k), ..options.clone() };
+                let options = SessionOptions { draft_length: Some(k.into()), ..options.clone() };
                 let difference = distance(&of_engine(&mut engine, &options), &paper);
                 assert!(difference < 1e-9, "{}, {name}, k = {k}, {options:?}: {difference}", rule.name());
             }
@@ -207,7 +207,8 @@ impl Drafter for Dishonest {
 
 /// How far the text of a drafter and a rule is from the expert's, in the comparison used above.
 fn error_of(drafter: impl Drafter + 'static, rule: impl AcceptanceRule + 'static) -> f64 {
-    let (expert, options) = (expert(3), SessionOptions { draft_length: Some(2), ..options(at(0.7), 4) });
+    let (expert, options) =
+        (expert(3), SessionOptions { draft_length: Some(2.into()), ..options(at(0.7), 4) });
     let mut engine = engine(&expert, drafter, Arc::new(rule));
     distance(&of_engine(&mut engine, &options), &on_paper(&expert, &options))
 }
@@ -241,7 +242,7 @@ fn wrong_drafters_are_rejected() {
 
 /// In one round of `k` drafted tokens: how many are accepted, and how many tokens the text gains.
 fn first_round(engine: &mut Engine, k: usize) -> HashMap<(usize, usize), f64> {
-    let options = SessionOptions { draft_length: Some(k), ..options(at(1.0), k + 1) };
+    let options = SessionOptions { draft_length: Some(k.into()), ..options(at(1.0), k + 1) };
     outcomes(|draws| {
         let step = engine.session_with(&PROMPT, &options, draws).unwrap().next().unwrap().unwrap();
         (step.accepted, step.tokens.len())
@@ -283,7 +284,7 @@ fn seeds_that_differ(rule: &Arc<dyn AcceptanceRule>, drafter: MakeDrafter, k: us
     let mut speculative = engine(&expert, drafter(&expert, 4), rule.clone());
     let differs = |seed: &u64| {
         let sampling = SamplingOptions { frequency_penalty: 0.25, min_p: 0.05, ..at(1.0) };
-        let options = SessionOptions { seed: *seed, draft_length: Some(k), ..options(sampling, 20) };
+        let options = SessionOptions { seed: *seed, draft_length: Some(k.into()), ..options(sampling, 20) };
         generate(&mut plain, &PROMPT, &options) != generate(&mut speculative, &PROMPT, &options)
     };
     (0..200).filter(differs).collect()
@@ -311,7 +312,7 @@ fn shared_noise_agrees_more_often() {
     let expert = expert(4);
     let accepted = |rule: &Arc<dyn AcceptanceRule>| {
         let mut engine = engine(&expert, ModelDrafter::new(law::other_model(4)), rule.clone());
-        let options = |seed| SessionOptions { seed, draft_length: Some(2), ..options(at(1.0), 20) };
+        let options = |seed| SessionOptions { seed, draft_length: Some(2.into()), ..options(at(1.0), 20) };
         let count = |seed| common::run(engine.session(&PROMPT, &options(seed)).unwrap()).stats.accepted;
         (0..200).map(count).sum::<u64>()
     };

@@ -56,7 +56,7 @@ fn texts(rule: &Arc<dyn AcceptanceRule>) -> impl Iterator<Item = SessionOptions>
     all.zip(0..).map(|((sampling, k), seed)| SessionOptions {
         seed,
         sampling,
-        draft_length: Some(k),
+        draft_length: Some(k.into()),
         rule: Some(rule.clone()),
         stop_tokens: vec![5],
         max_tokens: 12,
@@ -148,7 +148,7 @@ fn recomputed(run: &Run, rule: &dyn AcceptanceRule, sampling: &SamplingOptions) 
 fn the_price_is_that_of_the_laws_along_the_text() {
     let (mut engine, mut dear) = (engine(), 0);
     for rule in rules().into_iter().filter(|rule| rule.kind() != Kind::Lossless) {
-        for options in texts(&rule).filter(|options| options.draft_length != Some(0)) {
+        for options in texts(&rule).filter(|options| options.draft_length != Some(0.into())) {
             let run = go(&mut engine, &options);
             let (distance, divergence, unsupported) = recomputed(&run, &*rule, &options.sampling);
             let (price, what) = (&run.stats.price, describe(&*rule));
@@ -192,7 +192,7 @@ fn where_the_price_is_not_measured_the_text_is_the_same() {
 fn nothing_drafted_costs_nothing_but_where_the_expert_itself_is_changed() {
     let mut engine = engine();
     for rule in rules().into_iter().filter(|rule| rule.kind() != Kind::Lossless) {
-        for options in texts(&rule).filter(|options| options.draft_length == Some(0)) {
+        for options in texts(&rule).filter(|options| options.draft_length == Some(0.into())) {
             let (run, what) = (go(&mut engine, &options), describe(&*rule));
             let (distance, ..) = recomputed(&run, &*rule, &options.sampling);
             let expected = if rule.name().starts_with("truncate-") { distance } else { 0.0 };

@@ -42,7 +42,7 @@ fn options(temperature: f32, rule: &Arc<dyn AcceptanceRule>, k: usize, max_token
     SessionOptions {
         sampling: SamplingOptions { temperature, ..Default::default() },
         rule: Some(rule.clone()),
-        draft_length: Some(k),
+        draft_length: Some(k.into()),
         max_tokens,
         ..Default::default()
     }

@@ -61,7 +61,7 @@ fn models() -> [Arc<TableModel>; 2] {
 
 fn session(sampling: &SamplingOptions, max_tokens: usize, k: usize) -> SessionOptions {
     let options = options(sampling.clone(), max_tokens);
-    SessionOptions { draft_length: Some(k), measure_price: false, ..options }
+    SessionOptions { draft_length: Some(k.into()), measure_price: false, ..options }
 }
 
 /// What both models say after `sequence`, on paper.

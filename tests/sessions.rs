@@ -45,7 +45,7 @@ fn options(k: usize, rule: impl AcceptanceRule + 'static, seed: u64) -> SessionO
         sampling: SamplingOptions { temperature: 1.0, ..Default::default() },
         seed,
         max_tokens: 30,
-        draft_length: Some(k),
+        draft_length: Some(k.into()),
         rule: Some(Arc::new(rule)),
         ..Default::default()
     }
@@ -213,7 +213,7 @@ fn what_an_engine_did_before_changes_nothing() {
 fn steps_and_statistics_agree() {
     let (mut engine, mut merged, mut added) = (engine(), Stats::default(), Stats::default());
     for options in settings() {
-        let k = options.draft_length.unwrap();
+        let k = options.draft_length.as_ref().unwrap().max();
         let run = go(&mut engine, &SessionOptions { stop_tokens: vec![5], ..options });
         run.steps.iter().for_each(|step| check_step(step, k));
         check_sums(&run);
@@ -286,8 +286,8 @@ fn a_session_may_have_its_own_rule_and_draft_length() {
             assert_eq!((here.tokens(), here.stats.drafted), (there.tokens(), there.stats.drafted));
         };
         compare(&own, 4, Arc::new(Lossless));
-        compare(&SessionOptions { draft_length: Some(0), ..own.clone() }, 0, Arc::new(Lossless));
-        compare(&SessionOptions { draft_length: Some(9), ..own.clone() }, 9, Arc::new(Lossless));
+        compare(&SessionOptions { draft_length: Some(0.into()), ..own.clone() }, 0, Arc::new(Lossless));
+        compare(&SessionOptions { draft_length: Some(9.into()), ..own.clone() }, 9, Arc::new(Lossless));
         compare(&SessionOptions { rule: Some(Arc::new(ExactMatch)), ..own.clone() }, 4, Arc::new(ExactMatch));
     }
     assert_eq!(engine.rule().name(), "lossless", "the engine keeps its own");

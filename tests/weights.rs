@@ -66,7 +66,7 @@ fn prompts(model: &Transformer) -> Vec<Vec<TokenId>> {
 }
 
 fn texts(engine: &mut Engine, prompts: &[Vec<TokenId>], max_tokens: usize, k: usize) -> Vec<Vec<TokenId>> {
-    let options = SessionOptions { max_tokens, draft_length: Some(k), ..Default::default() };
+    let options = SessionOptions { max_tokens, draft_length: Some(k.into()), ..Default::default() };
     prompts.iter().map(|prompt| generate(engine, prompt, &options)).collect()
 }
 

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 #[test]
 fn forced_tokens_are_free_drafts_and_counted() {
     // "c" is one token; of "ab" the longest is guessed. The draft length is the drafter's alone.
-    let options = SessionOptions { draft_length: Some(1), ..options(regex("cccccccc")) };
+    let options = SessionOptions { draft_length: Some(1.into()), ..options(regex("cccccccc")) };
     let run = run(&mut engine(NoDrafter), &options);
     assert_eq!((run.text.as_str(), run.stats.rounds, run.stats.emitted), ("cccccccc", 1, 8));
     assert_eq!((run.stats.forced, run.stats.forced_accepted), (8, 8));
@@ -24,9 +24,9 @@ fn forced_tokens_are_free_drafts_and_counted() {
     let cut = self::run(&mut engine(NoDrafter), &SessionOptions { max_tokens: 5, ..options.clone() });
     assert_eq!((cut.text.as_str(), cut.stats.rounds, cut.stats.forced), ("ccccc", 1, 4), "and one on top");
     let long = SessionOptions { max_tokens: 90, ..self::options(regex("c{80}")) };
-    let long = self::run(&mut engine(NoDrafter), &SessionOptions { draft_length: Some(1), ..long });
+    let long = self::run(&mut engine(NoDrafter), &SessionOptions { draft_length: Some(1.into()), ..long });
     assert_eq!((long.stats.rounds, long.stats.forced), (3, 32 + 32 + 14), "32 and one on top");
-    let plain = SessionOptions { draft_length: Some(0), ..options };
+    let plain = SessionOptions { draft_length: Some(0.into()), ..options };
     let stats = self::run(&mut engine(NoDrafter), &plain).stats;
     assert_eq!((stats.rounds, stats.forced, stats.drafted), (8, 0, 0));
 }
@@ -36,7 +36,7 @@ fn forced_tokens_are_free_drafts_and_counted() {
 fn tokens_say_that_they_were_forced() {
     for k in [1, 2, 4] {
         let options =
-            SessionOptions { draft_length: Some(k), max_tokens: 40, ..options(regex("(c(a|b)cc)+")) };
+            SessionOptions { draft_length: Some(k.into()), max_tokens: 40, ..options(regex("(c(a|b)cc)+")) };
         let mut engine = engine(model());
         let mut session = engine.session(&[0], &options).unwrap();
         let tokens: Vec<_> = session.by_ref().flat_map(|step| step.unwrap().tokens).collect();
@@ -107,7 +107,7 @@ impl Drafter for Listens {
 #[test]
 fn a_drafter_is_asked_for_the_rest_and_hears_of_it() {
     let listens = Listens::default();
-    let options = SessionOptions { draft_length: Some(3), ..options(regex("cc(c|b)a")) };
+    let options = SessionOptions { draft_length: Some(3.into()), ..options(regex("cc(c|b)a")) };
     let run = run(&mut engine(listens.clone()), &options);
     assert!(run.error.is_none() && run.text.len() == 4);
     let heard = listens.0.lock().unwrap()[0];
@@ -147,7 +147,7 @@ fn forced_tokens_between_drafted_ones_cost_no_step() {
     // The expert drafts for itself: all is accepted.
     let expert = ModelDrafter::new(Arc::new(TableModel::random(5, 1.0, 3)));
     let counts = Counts(Arc::default(), Arc::new(Mutex::new(expert)));
-    let options = SessionOptions { draft_length: Some(8), ..options(regex("(a|b)cc(a|b)ccc")) };
+    let options = SessionOptions { draft_length: Some(8.into()), ..options(regex("(a|b)cc(a|b)ccc")) };
     let run = run(&mut engine(counts.clone()), &options);
     assert_eq!((run.finish, run.stats.forced), (Some(Finish::Grammar), 5));
     assert_eq!((run.stats.drafted, run.stats.examined, run.stats.accepted), (2, 2, 2), "own ones alone");
@@ -163,7 +163,8 @@ fn guesses_pause_where_the_expert_writes_otherwise() {
     let refused = |dislike: f32| {
         let expert = TableModel::from_fn(5, |_| vec![1.0, 1.0, dislike, 1.0, 1.0]);
         let mut engine = builder().expert(Arc::new(expert)).drafter(NoDrafter).build().unwrap();
-        let options = SessionOptions { max_tokens: 100, draft_length: Some(1), ..options(regex(pattern)) };
+        let options =
+            SessionOptions { max_tokens: 100, draft_length: Some(1.into()), ..options(regex(pattern)) };
         let mut session = engine.session(&[0], &options).unwrap();
         let tokens: Vec<_> = session.by_ref().flat_map(|step| step.unwrap().tokens).collect();
         let count = tokens.iter().filter(|token| token.provenance == Provenance::Replacement).count();

@@ -152,7 +152,7 @@ fn filters_come_after_the_grammar() {
     });
     let mut engine = engine(ModelDrafter::new(other_model()), Arc::new(Lossless));
     for k in 0..=3 {
-        let options = SessionOptions { draft_length: Some(k), ..options.clone() };
+        let options = SessionOptions { draft_length: Some(k.into()), ..options.clone() };
         let difference = distance(&of_engine(&mut engine, &options), &paper);
         assert!(difference < 1e-6, "k = {k}: {difference}");
     }
@@ -171,7 +171,7 @@ fn drafts_do_not_change_the_law_of_a_constrained_text() {
                 for (name, drafter) in drafters() {
                     let mut engine = engine(drafter, rule());
                     for k in 0..=3 {
-                        let mut options = SessionOptions { draft_length: Some(k), ..options.clone() };
+                        let mut options = SessionOptions { draft_length: Some(k.into()), ..options.clone() };
                         if k == 2 {
                             options.constraint = Some(Arc::new(spelled()));
                         }
@@ -202,7 +202,7 @@ fn cascades_follow_their_law_of_restricted_models() {
             assert!(distance(&plain, &paper) > 0.01, "the cascade must do something");
             let mut engine = engine(ModelDrafter::new(other_model()), rule(&spec).unwrap());
             for k in 1..=3 {
-                let options = SessionOptions { draft_length: Some(k), ..options.clone() };
+                let options = SessionOptions { draft_length: Some(k.into()), ..options.clone() };
                 let difference = distance(&of_engine(&mut engine, &options), &paper);
                 assert!(difference < 1e-6, "{spec}, k = {k}, ends {ends:?}: {difference}");
             }
@@ -221,7 +221,7 @@ fn every_rule_keeps_to_the_grammar() {
             }
             let mut engine = engine(drafter, rule.clone());
             for k in 1..=3 {
-                let options = SessionOptions { draft_length: Some(k), ..options(&[END], at(1.0)) };
+                let options = SessionOptions { draft_length: Some(k.into()), ..options(&[END], at(1.0)) };
                 for (text, probability) in of_engine(&mut engine, &options) {
                     let fits = (0..text.len()).all(|at| allowed(&text[..at], &[END]).contains(&text[at]));
                     let whole = text.len() == options.max_tokens || allowed(&text, &[END]).is_empty();
@@ -278,7 +278,7 @@ fn wrong_matchers_are_found() {
     ];
     for (name, wrap) in wrong {
         for k in 2..=3 {
-            let right = SessionOptions { draft_length: Some(k), ..options(&[END], at(1.0)) };
+            let right = SessionOptions { draft_length: Some(k.into()), ..options(&[END], at(1.0)) };
             let paper = on_paper(&right, |sequence| masked(&expert(), sequence, &[END], 1.0));
             let options = SessionOptions { constraint: Some(Arc::new(Wrong(grammar(), wrap))), ..right };
             let mut engine = engine(ModelDrafter::new(other_model()), Arc::new(Lossless));

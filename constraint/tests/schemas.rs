@@ -212,13 +212,13 @@ fn the_skeleton_of_four_fields_costs_few_passes() {
         "required": ["customer_number", "delivery_address", "invoice_total", "payment_received"],
     });
     let grammar = Arc::new(Grammar::json_schema(&table, &schema.to_string(), Whitespace::None).unwrap());
-    let mut passes = |k| {
+    let mut passes = |k: usize| {
         let mut sums = Stats::default();
         for seed in 0..20 {
             let options = SessionOptions {
                 sampling: SamplingOptions { temperature: 1.0, ..Default::default() },
                 constraint: Some(grammar.clone()),
-                draft_length: Some(k),
+                draft_length: Some(k.into()),
                 seed,
                 ..Default::default()
             };

@@ -16,7 +16,7 @@ use std::sync::Arc;
 #[test]
 fn a_complete_text_ends() {
     for k in 0..4 {
-        let plain = SessionOptions { draft_length: Some(k), ..options(regex("abcabc")) };
+        let plain = SessionOptions { draft_length: Some(k.into()), ..options(regex("abcabc")) };
         let run = run(&mut engine(model()), &plain);
         assert_eq!((run.text.as_str(), run.finish), ("abcabc", Some(Finish::Grammar)), "k = {k}");
         assert!(run.error.is_none());
@@ -27,8 +27,11 @@ fn a_complete_text_ends() {
 #[test]
 fn the_grammar_ends_a_text_that_is_too_short() {
     for k in 0..4 {
-        let mut options =
-            SessionOptions { draft_length: Some(k), stop_tokens: vec![END], ..options(regex("(abc){1,2}")) };
+        let mut options = SessionOptions {
+            draft_length: Some(k.into()),
+            stop_tokens: vec![END],
+            ..options(regex("(abc){1,2}"))
+        };
         options.sampling.min_tokens = 20;
         let longest = run(&mut engine(model()), &options);
         assert_eq!((longest.text.as_str(), longest.finish), ("abcabc", Some(Finish::Grammar)), "k = {k}");
@@ -92,7 +95,7 @@ fn stop_strings_cut_a_text_wherever_they_come() {
 /// Drafters that look tokens up propose what the grammar excludes; that much is cut off.
 #[test]
 fn lookups_are_cut_where_the_grammar_ends_them() {
-    let options = SessionOptions { draft_length: Some(4), ..options(regex("(ab|c){4}b")) };
+    let options = SessionOptions { draft_length: Some(4.into()), ..options(regex("(ab|c){4}b")) };
     for seed in 0..30 {
         let run =
             run(&mut engine(NgramDrafter::new(1, 2).unwrap()), &SessionOptions { seed, ..options.clone() });
@@ -108,7 +111,8 @@ fn a_dead_end_is_an_error_after_the_text() {
     let (mut ends, mut errors) = (0, 0);
     for seed in 0..60 {
         for k in 0..4 {
-            let options = SessionOptions { seed, draft_length: Some(k), ..options(constraint.clone()) };
+            let options =
+                SessionOptions { seed, draft_length: Some(k.into()), ..options(constraint.clone()) };
             let run = run(&mut engine(model()), &options);
             match &run.error {
                 None => assert_eq!((run.text.as_str(), run.finish), ("cb", Some(Finish::Grammar))),
@@ -152,7 +156,7 @@ impl Matcher for GivesUp {
 #[test]
 fn a_limit_ends_the_text_with_an_error_of_its_own_kind() {
     for (k, drafter) in [(0, true), (1, true), (3, true), (3, false)] {
-        let options = SessionOptions { draft_length: Some(k), ..options(Arc::new(GivesUp(5))) };
+        let options = SessionOptions { draft_length: Some(k.into()), ..options(Arc::new(GivesUp(5))) };
         let mut engine = if drafter { engine(model()) } else { engine(NgramDrafter::default()) };
         let run = run(&mut engine, &options);
         let error = run.error.unwrap();
@@ -188,7 +192,7 @@ impl Matcher for ForcesNothingKnown {
 
 #[test]
 fn a_forced_token_of_no_vocabulary_is_an_error() {
-    let options = SessionOptions { draft_length: Some(1), ..options(Arc::new(ForcesNothingKnown)) };
+    let options = SessionOptions { draft_length: Some(1.into()), ..options(Arc::new(ForcesNothingKnown)) };
     let run = run(&mut engine(NoDrafter), &options);
     let error = run.error.unwrap();
     assert_eq!((error.kind(), run.stats.emitted), (ErrorKind::Constraint, 2));
@@ -201,7 +205,7 @@ fn a_forced_token_of_no_vocabulary_is_an_error() {
 #[test]
 fn options_that_exclude_what_the_grammar_needs_are_an_error() {
     for k in 0..4 {
-        let mut options = SessionOptions { draft_length: Some(k), ..options(regex("abc")) };
+        let mut options = SessionOptions { draft_length: Some(k.into()), ..options(regex("abc")) };
         options.sampling.logit_bias = vec![(3, f32::NEG_INFINITY)];
         let run = run(&mut engine(model()), &options);
         let error = run.error.unwrap();
@@ -255,7 +259,7 @@ fn texts_of_a_seed_do_not_hang_on_drafts() {
                 seed,
                 ..options(regex("((ab|c){2}b){1,6}"))
             };
-            let with = |k| SessionOptions { draft_length: Some(k), ..options.clone() };
+            let with = |k: usize| SessionOptions { draft_length: Some(k.into()), ..options.clone() };
             let plain = run(&mut engine(NoDrafter), &with(0)).text;
             for k in 1..5 {
                 assert_eq!(run(&mut engine(model()), &with(k)).text, plain, "{name}, seed {seed}, k = {k}");
@@ -271,8 +275,9 @@ fn texts_of_a_seed_do_not_hang_on_drafts() {
 fn greedy_texts_do_not_hang_on_drafts() {
     for pattern in ["(ab|c|ba){3,6}", "a(b|c)*a", "(a|b)*c"] {
         let greedy = SessionOptions { sampling: SamplingOptions::default(), ..options(regex(pattern)) };
-        let text =
-            |k| run(&mut engine(model()), &SessionOptions { draft_length: Some(k), ..greedy.clone() }).text;
+        let text = |k: usize| {
+            run(&mut engine(model()), &SessionOptions { draft_length: Some(k.into()), ..greedy.clone() }).text
+        };
         assert!((1..5).all(|k| text(k) == text(0)), "{pattern}");
     }
 }

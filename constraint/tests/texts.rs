@@ -22,7 +22,7 @@ fn all_pass(grammar: &Grammar, check: impl Fn(&str) -> bool) {
             seed,
             max_tokens: 200,
             stop_tokens: vec![end(&tokens)],
-            draft_length: Some(seed as usize % 5),
+            draft_length: Some((seed as usize % 5).into()),
             constraint: Some(Arc::new(grammar.clone())),
             ..Default::default()
         };

@@ -127,6 +127,12 @@ pub trait Drafter: Send {
 
     /// Hears what became of its proposal.
     fn observe(&mut self, _verdict: &Verdict) {}
+
+    /// How sure it is of each token of its last proposal, given those before it, in `[0, 1]`: for a drafter whose scores
+    /// do not say. Empty where it does not know.
+    fn confidences(&self) -> &[f64] {
+        &[]
+    }
 }
 
 impl std::fmt::Debug for dyn Drafter + '_ {
@@ -179,5 +185,9 @@ impl<D: Drafter + ?Sized> Drafter for Box<D> {
 
     fn observe(&mut self, verdict: &Verdict) {
         (**self).observe(verdict);
+    }
+
+    fn confidences(&self) -> &[f64] {
+        (**self).confidences()
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! * [`ModelDrafter`]: a small language model;
 //! * [`NgramDrafter`]: looks up what followed the last tokens when they stood in the text before;
+//! * [`SuffixDrafter`]: as that, for suffixes of any length, with counts, and in the texts of earlier requests too;
 //! * [`NoDrafter`]: proposes nothing, which makes every round plain decoding;
 //! * anything that implements [`Drafter`].
 //!
@@ -22,11 +23,16 @@
 //! ```
 
 mod drafter;
+mod error;
 mod model;
 mod ngram;
 mod none;
+mod running;
+mod suffix;
 
 pub use drafter::{DraftRequest, Drafter, StopRule};
+pub use error::DrafterError;
 pub use model::ModelDrafter;
 pub use ngram::NgramDrafter;
 pub use none::NoDrafter;
+pub use suffix::{Branch, StoreMemory, SuffixDrafter, SuffixOptions, SuffixStore};

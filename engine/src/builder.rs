@@ -1,5 +1,5 @@
 use crate::{
-    Engine, Error, ErrorKind,
+    DraftLength, Engine, Error, ErrorKind,
     compatible::{Expert, check_drafter},
 };
 use drafthorse_drafter::{Drafter, NoDrafter};
@@ -14,7 +14,7 @@ pub struct EngineBuilder {
     expert: Option<Verifier>,
     drafter: Box<dyn Drafter>,
     rule: Arc<dyn AcceptanceRule>,
-    draft_length: usize,
+    draft_length: DraftLength,
     detokenizer: Option<Arc<dyn Detokenizer>>,
 }
 
@@ -24,7 +24,7 @@ impl Default for EngineBuilder {
             expert: None,
             drafter: Box::new(NoDrafter),
             rule: Arc::new(Lossless),
-            draft_length: 4,
+            draft_length: DraftLength::default(),
             detokenizer: None,
         }
     }
@@ -52,10 +52,10 @@ impl EngineBuilder {
         self
     }
 
-    /// How many tokens are proposed a round at most; 0 is plain decoding.
+    /// How many tokens are proposed a round; 0 is plain decoding. Without it, as many as pay.
     #[must_use]
-    pub fn draft_length(mut self, tokens: usize) -> Self {
-        self.draft_length = tokens;
+    pub fn draft_length(mut self, length: impl Into<DraftLength>) -> Self {
+        self.draft_length = length.into();
         self
     }
 
@@ -70,14 +70,14 @@ impl EngineBuilder {
     ///
     /// # Errors
     ///
-    /// No expert, vocabularies that differ, a context too small for the draft length, a rule whose
-    /// settings are out of range or that does not go with the drafter.
+    /// No expert, vocabularies that differ, a context too small for the draft length, a rule or a draft length whose
+    /// settings are out of range, a rule that does not go with the drafter.
     pub fn build(self) -> Result<Engine, Error> {
         let Some(verifier) = self.expert else {
             let message = "an engine needs an expert; call `expert` before `build`";
             return Err(Error::new(ErrorKind::MissingPart, message));
         };
-        check_drafter(&*self.drafter, &Expert::of(&verifier), &*self.rule, self.draft_length)?;
+        check_drafter(&*self.drafter, &Expert::of(&verifier), &*self.rule, &self.draft_length)?;
         Ok(Engine {
             verifier,
             drafter: self.drafter,

@@ -1,6 +1,6 @@
 //! Whether parts fit together.
 
-use crate::{Error, ErrorKind};
+use crate::{DraftLength, Error, ErrorKind};
 use drafthorse_drafter::Drafter;
 use drafthorse_model::{Difference, Vocabulary};
 use drafthorse_verifier::{AcceptanceRule, Verifier};
@@ -67,11 +67,13 @@ pub(crate) fn check_drafter(
     drafter: &dyn Drafter,
     expert: &Expert<'_>,
     rule: &dyn AcceptanceRule,
-    draft_length: usize,
+    draft_length: &DraftLength,
 ) -> Result<(), Error> {
     if let Some(vocab) = drafter.vocab_size() {
         check_pair((vocab, drafter.vocabulary()), (expert.vocab, expert.vocabulary))?;
     }
+    draft_length.check()?;
+    let draft_length = draft_length.promised();
     let contexts = [("expert", Some(expert.context)), ("drafter", drafter.context_len())];
     for (part, context) in contexts {
         // One token to begin with, the draft, and one after it.

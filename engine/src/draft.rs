@@ -147,7 +147,7 @@ impl Session<'_> {
         score_after: bool,
     ) -> Result<Draft, Error> {
         let stepwise = self.engine.drafter.is_stepwise();
-        let (mut draft, mut asked) = (Draft::default(), false);
+        let (mut draft, mut asked, mut ended) = (Draft::default(), false, false);
         // Where the law looks at the draft, a guess would change it; what is certain is what the drafter would say.
         let lawful = self.rule.kind() == Kind::Lossless && !score_after;
         let guesses = lawful && self.guessing.begin_round();
@@ -160,7 +160,7 @@ impl Session<'_> {
                 if draft.sources.is_empty() { forced? } else { forced.unwrap_or_default() };
             text.extend_from_slice(&forced.tokens);
             draft.append(forced, sources);
-            let own = draft.room(self.draft_length, left).own;
+            let own = if ended { 0 } else { draft.room(self.draft_length, left).own };
             if asked || (own == 0 && !score_after) || constrained.has_ended(&text[self.prompt..]) {
                 return Ok(draft);
             }
@@ -174,10 +174,16 @@ impl Session<'_> {
             let after = more.scores.len() > more.tokens.len();
             asked |= more.tokens.is_empty();
             draft.append_own(more);
+            ended |= self.ends(&draft.proposal);
             if after {
                 return Ok(draft);
             }
         }
+    }
+
+    /// Whether a draft ends with the tokens it has.
+    fn ends(&self, draft: &Proposal) -> bool {
+        !draft.tokens.is_empty() && self.stop.as_ref().is_some_and(|stop| stop.ends(draft))
     }
 
     /// What the drafter's sampler remembers behind a proposal.
@@ -199,13 +205,13 @@ impl Session<'_> {
         let request = DraftRequest {
             max,
             score_after,
-            raw: self.rule.needs() == Needs::Raw || self.watch.records(),
+            raw: self.rule.needs() == Needs::Raw || self.watch.records() || self.stop.is_some(),
             vocab,
             prompt: self.prompt,
             // The law of such rules is made of what the drafter says too, and must not depend on k.
             memory: if self.rule.needs_draft_after() { Memory::off() } else { memory },
             sampler: &self.draft_sampler,
-            stop: None,
+            stop: self.stop.as_deref(),
         };
         let drafter = &mut self.engine.drafter;
         let mut raced = Raced(&mut *self.draws);

@@ -1,5 +1,5 @@
 use crate::{
-    EngineBuilder, Error, Session, SessionOptions,
+    DraftLength, EngineBuilder, Error, Session, SessionOptions,
     compatible::{Expert, check_drafter},
 };
 use drafthorse_drafter::Drafter;
@@ -17,7 +17,7 @@ pub struct Engine {
     pub(crate) verifier: Verifier,
     pub(crate) drafter: Box<dyn Drafter>,
     pub(crate) rule: Arc<dyn AcceptanceRule>,
-    pub(crate) draft_length: usize,
+    pub(crate) draft_length: DraftLength,
     pub(crate) detokenizer: Option<Arc<dyn Detokenizer>>,
 }
 
@@ -75,7 +75,7 @@ impl Engine {
     ///
     /// The new one does not fit, and the old one stays.
     pub fn replace_drafter(&mut self, drafter: impl Drafter + 'static) -> Result<Box<dyn Drafter>, Error> {
-        check_drafter(&drafter, &Expert::of(&self.verifier), &*self.rule, self.draft_length)?;
+        check_drafter(&drafter, &Expert::of(&self.verifier), &*self.rule, &self.draft_length)?;
         Ok(std::mem::replace(&mut self.drafter, Box::new(drafter)))
     }
 
@@ -91,7 +91,7 @@ impl Engine {
         detokenizer: Option<Arc<dyn Detokenizer>>,
     ) -> Result<(), Error> {
         let verifier = Verifier::new(expert);
-        check_drafter(&*self.drafter, &Expert::of(&verifier), &*self.rule, self.draft_length)?;
+        check_drafter(&*self.drafter, &Expert::of(&verifier), &*self.rule, &self.draft_length)?;
         self.verifier = verifier;
         if detokenizer.is_some() {
             self.detokenizer = detokenizer;

@@ -1,3 +1,4 @@
+use crate::DraftLengthError;
 use drafthorse_logits::{ConstraintError, LogitsError, ProposalError};
 use drafthorse_model::ModelError;
 use drafthorse_verifier::RuleError;
@@ -101,6 +102,12 @@ impl StdError for Error {
 
 impl From<LogitsError> for Error {
     fn from(error: LogitsError) -> Self {
+        Self::new(ErrorKind::Option, error.to_string())
+    }
+}
+
+impl From<DraftLengthError> for Error {
+    fn from(error: DraftLengthError) -> Self {
         Self::new(ErrorKind::Option, error.to_string())
     }
 }

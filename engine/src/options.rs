@@ -1,4 +1,4 @@
-use crate::Abstain;
+use crate::{Abstain, DraftLength};
 use drafthorse_logits::{
     Constraint, LogProbsOptions, LogitsProcessor, SamplingOptions, TokenId, drift::Reference,
 };
@@ -23,8 +23,8 @@ pub struct SessionOptions {
     /// Strings that end the text, wherever the borders of tokens and steps lie; they are not part of it.
     /// They need a detokenizer.
     pub stop_strings: Vec<String>,
-    /// Tokens drafted a round, instead of the engine's; 0 is plain decoding.
-    pub draft_length: Option<usize>,
+    /// How many tokens are drafted a round, instead of the engine's; 0 is plain decoding.
+    pub draft_length: Option<DraftLength>,
     /// The acceptance rule, instead of the engine's.
     pub rule: Option<Arc<dyn AcceptanceRule>>,
     /// Whether what a rule that is not lossless does to the text is measured ([`Stats::price`](crate::Stats)). It

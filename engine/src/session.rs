@@ -7,6 +7,7 @@ use crate::{
     guess::Guessing,
     watch::Watch,
 };
+use drafthorse_drafter::StopRule;
 use drafthorse_logits::{
     Draws, LogProbsOptions, Memory, Origin, Proposal, Sampler, SamplingOptions, TokenId, Verdict,
     drift::{Drift, DriftWarning},
@@ -28,7 +29,9 @@ pub struct Session<'a> {
     pub(crate) draft_sampler: Sampler,
     pub(crate) constrained: Option<Constrained>,
     pub(crate) draws: Box<dyn Draws + 'a>,
+    /// The most tokens drafted a round.
     pub(crate) draft_length: usize,
+    pub(crate) stop: Option<Arc<dyn StopRule>>,
     measure_price: bool,
     log_probs: Option<LogProbsOptions>,
     guide: Option<Guide>,
@@ -82,6 +85,8 @@ impl<'a> Session<'a> {
         check_rule(&*engine.drafter, &*rule)?;
         check_prompt(prompt, engine)?;
         check_ending(options, engine)?;
+        let draft_length = options.draft_length.as_ref().unwrap_or(&engine.draft_length);
+        draft_length.check()?;
         let constrained = Constrained::of(options, engine.verifier.vocab_size())?;
         let (sampler, draft_sampler) = match &constrained {
             Some(constrained) => constrained.samplers(&sampler),
@@ -102,7 +107,8 @@ impl<'a> Session<'a> {
         let (strings, tokens) = (options.stop_strings.clone(), options.stop_tokens.clone());
         Ok(Self {
             emitter: Emitter::new(decoder, strings, tokens, left, limit),
-            draft_length: options.draft_length.unwrap_or(engine.draft_length),
+            draft_length: draft_length.at_first(),
+            stop: draft_length.stop_rule(),
             watch: Watch::new(options)?,
             guessing: Guessing::default(),
             measure_price: options.measure_price,

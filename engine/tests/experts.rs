@@ -109,8 +109,12 @@ fn of_engine<M: LanguageModel>(expert: &Arc<M>, rule_name: &str) -> Law {
     let mut engine = builder.rule(rule(rule_name).unwrap()).build().unwrap();
     let mut law = |k: usize| {
         let sampling = SamplingOptions { temperature: 1.0, ..Default::default() };
-        let options =
-            SessionOptions { sampling, max_tokens: LENGTH, draft_length: Some(k), ..Default::default() };
+        let options = SessionOptions {
+            sampling,
+            max_tokens: LENGTH,
+            draft_length: Some(k.into()),
+            ..Default::default()
+        };
         outcomes(|draws| {
             let session = engine.session_with(&PROMPT, &options, draws).unwrap();
             session.flat_map(|step| step.unwrap().tokens).map(|token| token.id).collect::<Vec<_>>()

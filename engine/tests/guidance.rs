@@ -30,7 +30,7 @@ fn options(guide: Guide, temperature: f32, k: usize) -> SessionOptions {
         sampling,
         guide: Some(guide),
         max_tokens: 4,
-        draft_length: Some(k),
+        draft_length: Some(k.into()),
         ..Default::default()
     }
 }

@@ -72,7 +72,7 @@ fn every_token_has_the_probability_of_its_own_row() {
                 for of in [LogProbsOf::Raw, LogProbsOf::Processed] {
                     for k in [0, 1, 4] {
                         let log_probs = Some(LogProbsOptions { top: 2, of });
-                        let (sampling, draft_length) = (sampling.clone(), Some(k));
+                        let (sampling, draft_length) = (sampling.clone(), Some(k.into()));
                         let options = SessionOptions {
                             sampling,
                             log_probs,
@@ -106,7 +106,7 @@ fn drafting_changes_no_log_probability() {
             let with = |k: usize| SessionOptions {
                 sampling: sampling.clone(),
                 log_probs: Some(LogProbsOptions { top: 3, of: LogProbsOf::Processed }),
-                draft_length: Some(k),
+                draft_length: Some(k.into()),
                 max_tokens: 40,
                 ..Default::default()
             };

@@ -162,7 +162,8 @@ fn record(seeds: std::ops::Range<u64>) -> (Vec<Judged>, Vec<(Vec<f64>, usize)>) 
     let (mut engine, asked) = engine("lossless");
     let (mut pairs, mut drafts) = (vec![], vec![]);
     for seed in seeds {
-        let options = SessionOptions { record: true, seed, draft_length: Some(3), ..options(1.0, 600) };
+        let options =
+            SessionOptions { record: true, seed, draft_length: Some(3.into()), ..options(1.0, 600) };
         // The last token of a text may come without a draft.
         let steps = steps(&mut engine, &options).into_iter().filter(|step| step.drafted > 0);
         let proposals = std::mem::take(&mut *asked.lock().unwrap());

@@ -98,7 +98,8 @@ fn a_greedy_text_is_given_up_at_the_same_token_whatever_is_drafted() {
                 let mut engine = engine(&expert, drafter, rule(name).unwrap());
                 for k in 0..=4 {
                     let abstain = Some(abstain.clone());
-                    let options = SessionOptions { abstain, draft_length: Some(k), ..options(0.0, 30) };
+                    let options =
+                        SessionOptions { abstain, draft_length: Some(k.into()), ..options(0.0, 30) };
                     let (tokens, finish) = text(&steps(&mut engine, &options));
                     assert_eq!(
                         (tokens, finish),
@@ -144,7 +145,8 @@ fn the_law_of_given_up_texts_is_that_of_paper_whatever_is_drafted() {
                 let mut engine = engine(&expert, drafter, rule(name).unwrap());
                 for k in 0..=3 {
                     let abstain = Some(abstain.clone());
-                    let options = SessionOptions { abstain, draft_length: Some(k), ..options(1.0, LENGTH) };
+                    let options =
+                        SessionOptions { abstain, draft_length: Some(k.into()), ..options(1.0, LENGTH) };
                     let law = outcomes(|draws| {
                         let session = engine.session_with(&PROMPT, &options, draws).unwrap();
                         let (tokens, finish) = text(&session.map(Result::unwrap).collect::<Vec<_>>());
@@ -192,10 +194,10 @@ fn constrained_texts_are_given_up_at_the_same_token() {
     for name in ["lossless", "block"] {
         for drafter in drafters(3).into_iter().take(2) {
             let mut engine = engine(&expert, drafter, rule(name).unwrap());
-            let mut law = |k| {
+            let mut law = |k: usize| {
                 let (abstain, constraint) =
                     (Some(abstain(0.6, 2)), Some(Arc::new(ThirdForced) as Arc<dyn Constraint>));
-                let draft_length = Some(k);
+                let draft_length = Some(k.into());
                 let options = SessionOptions {
                     abstain,
                     constraint,
@@ -293,7 +295,7 @@ fn a_calibrated_cascade_has_one_law_whatever_the_draft_length() {
     let boxed = Box::new(ModelDrafter::new(drafter.clone()));
     let mut engine = engine(&expert, boxed, plain.calibrated(confidence).unwrap());
     for k in 1..=3 {
-        let options = SessionOptions { draft_length: Some(k), ..options(1.0, LENGTH) };
+        let options = SessionOptions { draft_length: Some(k.into()), ..options(1.0, LENGTH) };
         let law = outcomes(|draws| {
             let session = engine.session_with(&PROMPT, &options, draws).unwrap();
             text(&session.map(Result::unwrap).collect::<Vec<_>>()).0

@@ -91,6 +91,12 @@ pub enum ModelError {
         /// One more than the last that is possible.
         layers: usize,
     },
+    /// Layers cannot be left out as they shall be.
+    #[error("{message}")]
+    Shortcut {
+        /// What is wrong and what is possible.
+        message: String,
+    },
     /// A weight is too large for the type it shall be held in.
     #[error("{}: tensor `{name}` holds values beyond the range of f16; load with f32", path.display())]
     F16Range {

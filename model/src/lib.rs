@@ -25,6 +25,7 @@ mod error;
 mod language_model;
 mod law;
 mod layered;
+mod shortcut;
 mod table;
 mod text;
 mod token_bytes;
@@ -45,6 +46,7 @@ pub use error::ModelError;
 pub use language_model::{KvCache, LanguageModel, Segment};
 pub use law::{EarlyLayers, LawSpec, LayerLaw, LayeredLaw};
 pub use layered::{LayerLogits, LayerStates, LayeredModel};
+pub use shortcut::Shortcut;
 pub use table::TableModel;
 pub use text::{Detokenizer, TextDecoder};
 pub use token_bytes::{AddedToken, ByteCoding, TokenBytes, token_bytes};
@@ -60,6 +62,6 @@ pub use text_stream::TextStream;
 pub use tokenizer::Tokenizer;
 #[cfg(feature = "transformer")]
 pub use transformer::{
-    CacheType, EmbeddedModel, GenerationConfig, LoadOptions, ModelConfig, Transformer, TransformerCache,
-    WeightType,
+    CacheType, EarlyExit, EmbeddedModel, ExitCache, ExitReader, GenerationConfig, LoadOptions, ModelConfig,
+    RowsRead, Transformer, TransformerCache, WeightType,
 };

@@ -6,14 +6,15 @@ pub(crate) use lone::LoneArgs;
 
 use super::{
     beam::BeamArgs, calibrate::CalibrateArgs, classify::ClassifyArgs, confidence::ConfidenceArgs,
-    grammar::GrammarArgs, guidance::GuidanceArgs, inspect::args::InspectArgs, laws::LawArgs,
-    parts::DrafterPart, prompt::PromptArgs, prove::args::ProveArgs, score::args::ScoreArgs,
-    sweep::args::SweepArgs,
+    config::ConfigArgs, drafters::DrafterPart, grammar::GrammarArgs, guidance::GuidanceArgs,
+    inspect::args::InspectArgs, laws::LawArgs, prompt::PromptArgs, prove::args::ProveArgs,
+    score::args::ScoreArgs, sweep::args::SweepArgs, tune::args::TuneArgs,
 };
 pub(crate) use super::{bench::args::BenchArgs, sampling::SamplingArgs};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use drafthorse::{
-    DeviceChoice, WeightType,
+    DeviceChoice, DraftLength, WeightType,
+    engine::DraftLengthError,
     logits::{LogProbsOf, LogProbsOptions},
     model::{CacheType, LoadOptions},
     verifier,
@@ -63,6 +64,12 @@ pub(crate) enum Command {
     /// possible speedup the engine reaches; --verify-cost measures only that. For a model without a
     /// tokenizer the prompts are random token ids; `bench-134m` is one that is generated.
     Bench(Box<BenchArgs>),
+    /// Find the fastest drafter, rule and draft length for an expert on this machine
+    ///
+    /// Every drafter that fits is observed and measured against plain decoding, in turn with it; those that do not fit
+    /// are named with the reason. What is fastest is written to a file that generate uses.
+    #[command(args_override_self = true)]
+    Tune(Box<TuneArgs>),
     /// Prove on your own models and device what is promised
     ///
     /// Greedy texts are compared with those of plain decoding (k = 0), token by token; tokens after fixed
@@ -137,9 +144,9 @@ pub(crate) struct PartArgs {
     #[command(flatten)]
     pub(crate) models: ModelArgs,
     /// How drafted tokens are accepted: NAME, or NAME:DIAL=VALUE,... ; `drafthorse rules` lists them. lossless,
-    /// block, coupled-noise and exact-match give the expert's own distribution
-    #[arg(long, value_name = "RULE", default_value = "lossless", value_parser = parse_rule, help_heading = "Models")]
-    pub(crate) rule: String,
+    /// block, coupled-noise and exact-match give the expert's own distribution. Without it: lossless
+    #[arg(long, value_name = "RULE", value_parser = parse_rule, help_heading = "Models")]
+    pub(crate) rule: Option<String>,
     /// The rule's dial of this name: how much is left to the drafter
     #[arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "Models")]
     pub(crate) lenience: Option<f64>,
@@ -149,21 +156,29 @@ pub(crate) struct PartArgs {
 #[derive(Args, Clone)]
 pub(crate) struct DraftingArgs {
     /// What drafts (also -md): a Hugging Face folder, demo or demo-drafter (the demo's drafter), bench-134m, ngram, or
-    /// none. Without it: the demo drafter for the demo expert, ngram for any other
+    /// none. Without it: what `drafthorse tune` found, else the demo drafter for the demo expert, ngram for any other
     #[arg(short = 'd', long, visible_alias = "draft-model", aliases = ["model-draft", "spec-draft-model"], value_name = "DRAFTER", help_heading = "Models")]
     pub(crate) drafter: Option<String>,
-    /// Tokens drafted a round at most; 0 is plain decoding. Without it: 2 for a model, 4 for ngram
-    #[arg(short = 'k', long = "k", visible_aliases = ["draft-max", "draft-length"], aliases = ["draft", "draft-n", "spec-draft-n-max", "num-speculative-tokens"], value_name = "N", allow_negative_numbers = true, help_heading = "Models")]
-    pub(crate) draft_length: Option<usize>,
+    /// Tokens drafted a round: a number, 0 being plain decoding; confidence:P or entropy:H, which end a draft where the
+    /// drafter is not sure; or auto: as many as pay, by what they cost and bring here. All but the first with `,max=N`
+    /// behind them if wanted. Without it: auto
+    #[arg(short = 'k', long = "k", visible_aliases = ["draft-max", "draft-length"], aliases = ["draft", "draft-n", "spec-draft-n-max", "num-speculative-tokens"], value_name = "LENGTH", value_parser = parse_length, allow_negative_numbers = true, help_heading = "Models")]
+    pub(crate) draft_length: Option<DraftLength>,
+}
+
+pub(crate) fn parse_length(text: &str) -> Result<DraftLength, String> {
+    text.parse().map_err(|error: DraftLengthError| error.to_string())
+}
+
+/// Whether nothing is drafted.
+pub(crate) fn is_plain(length: &DraftLength) -> bool {
+    *length == DraftLength::Fixed(0)
 }
 
 impl DraftingArgs {
     /// Tokens to draft a round.
-    pub(crate) fn length(&self, drafter: &DrafterPart) -> usize {
-        match drafter {
-            DrafterPart::None => 0,
-            drafter => self.draft_length.unwrap_or_else(|| drafter.default_length()),
-        }
+    pub(crate) fn length(&self, drafter: &DrafterPart) -> DraftLength {
+        if drafter.is_none() { 0.into() } else { self.draft_length.clone().unwrap_or_default() }
     }
 }
 
@@ -330,6 +345,11 @@ pub(crate) struct GenerateArgs {
     /// Print the prompt before the text
     #[arg(long, conflicts_with = "json", help_heading = "Output")]
     pub(crate) echo: bool,
+    /// Do not use what `drafthorse tune` found for this expert
+    #[arg(long, help_heading = "Models")]
+    pub(crate) no_tuned: bool,
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
     /// No line of statistics
     #[arg(short = 'q', long, conflicts_with = "compare", help_heading = "Output")]
     pub(crate) quiet: bool,
@@ -340,12 +360,12 @@ const FORCED: usize = 4;
 
 impl GenerateArgs {
     /// Tokens to draft a round.
-    pub(crate) fn draft_length(&self, drafter: &DrafterPart) -> usize {
-        match drafter {
-            // What a grammar forces needs no drafter.
-            DrafterPart::None if self.grammar.is_given() => self.drafting.draft_length.unwrap_or(FORCED),
-            drafter => self.drafting.length(drafter),
+    pub(crate) fn draft_length(&self, drafter: &DrafterPart) -> DraftLength {
+        // What a grammar forces needs no drafter.
+        if drafter.is_none() && self.grammar.is_given() {
+            return self.drafting.draft_length.clone().unwrap_or(FORCED.into());
         }
+        self.drafting.length(drafter)
     }
 
     /// Which log-probabilities are wanted.

@@ -3,15 +3,17 @@
 pub(crate) mod args;
 mod report;
 pub(crate) mod setting;
+mod summary;
 mod verify_cost;
 
 use super::{
     Outcome,
     args::BenchArgs,
+    drafters::DrafterPart,
     failure::Failure,
     interrupt::{INTERRUPTED, Interrupt},
     output,
-    parts::{self, DrafterPart, Measured},
+    parts::{self, Measured},
     prompts::{self, Prompt, Wanted},
 };
 use drafthorse::{SessionOptions, TokenId, Transformer, cost::CostMeter};
@@ -33,14 +35,14 @@ pub(crate) fn run(args: &BenchArgs) -> Outcome {
         return Err(Failure::new("--repetitions and --max-tokens must be at least 1"));
     }
     let expert = parts::expert(&args.parts.expert, &args.parts.models)?;
-    let drafters = setting::drafters(args)?;
+    let drafters = setting::drafters(args, &expert)?;
     if args.verify_cost {
         verify_cost::run(args, &expert, &drafters, &interrupt)?;
     } else {
         let settings = setting::settings(args, &drafters)?;
         let prompts = prompts::encoded(&wanted(args), &expert)?;
-        let most = settings.iter().map(|setting| setting.k + 1).max().unwrap_or(1);
-        let rows = (1..=most.min(ALL_ROWS)).chain(settings.iter().map(|setting| setting.k + 1));
+        let rows = || settings.iter().map(|setting| setting.length.max() + 1);
+        let rows = (1..=rows().max().unwrap_or(1).min(ALL_ROWS)).chain(rows());
         let meter = setting::meter(&expert, &drafters, usual_length(args, &prompts), rows);
         let (expert, drafters, settings, interrupt) = (&expert, &drafters[..], &settings[..], &interrupt);
         let mut bench = Bench { args, expert, drafters, settings, interrupt, meter };
@@ -111,7 +113,7 @@ impl Bench<'_> {
                         prompt: number,
                         category: prompt.category.clone(),
                         drafter: setting.name.clone(),
-                        k: setting.k,
+                        k: setting.length.clone(),
                         prompt_tokens: tokens.len(),
                         same_text_as_plain: text.tokens == plain,
                         rounds_by_drafted: text.rounds_by_drafted,
@@ -149,9 +151,9 @@ impl Bench<'_> {
         let mut plain = None;
         let mut texts = Vec::with_capacity(self.settings.len());
         for setting in self.settings {
-            bar.set_message(format!("{} k={}", setting.name, setting.k));
+            bar.set_message(format!("{} k={}", setting.name, setting.length));
             let Some(text) = self.generate(setting, prompt, plain.as_ref())? else { return Ok(None) };
-            if setting.k == 0 {
+            if setting.is_plain() {
                 // Prompts of equal length shall not go wrong at the same positions.
                 let seed = self.args.sampling.seed.value.wrapping_add((number as u64) << 32);
                 plain = Some(Plain::new(prompt, &text, seed));
@@ -174,7 +176,7 @@ impl Bench<'_> {
             parts::Expert::alone(self.expert),
             setting.drafter(plain),
             &setting.parts(&args.parts)?,
-            setting.k,
+            setting.length.clone(),
         )?;
         let options = SessionOptions {
             sampling: args.sampling.options(self.expert.tokenizer(), args.max_tokens)?,

@@ -5,6 +5,7 @@ use drafthorse::{Error, ModelError, classify::ClassifyError, proof::ProofError, 
 use std::{error::Error as StdError, fmt, io, process::ExitCode};
 
 /// Why a command ended.
+#[derive(Debug)]
 pub(crate) enum Failure {
     /// What to tell the user.
     Message(String),

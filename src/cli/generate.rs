@@ -2,8 +2,9 @@
 
 use super::{
     Outcome,
-    args::GenerateArgs,
+    args::{GenerateArgs, is_plain, parse_length, parse_rule},
     confidence::{Record, note_drift},
+    config::{self, Subject},
     failure::Failure,
     grammar,
     interrupt::{INTERRUPTED, Interrupt},
@@ -13,7 +14,8 @@ use super::{
 };
 use anstyle::{AnsiColor, Style};
 use drafthorse::{
-    AcceptanceRule, Engine, Finish, Kind, SamplingOptions, SessionOptions, Stats, Step, TokenId,
+    AcceptanceRule, DraftLength, Engine, Finish, Kind, SamplingOptions, SessionOptions, Stats, Step, TokenId,
+    Transformer,
     engine::{Provenance, StepToken},
     inspect::Names,
     logits::{Stage, drift::Drift},
@@ -26,8 +28,11 @@ const NOTHING_TO_COMPARE: &str = "nothing is drafted: there is nothing to compar
 /// Runs of each side behind `--compare`.
 const COMPARED: usize = 3;
 
-pub(crate) fn run(args: &GenerateArgs) -> Outcome {
-    let parts = Parts::open(&args.parts, args.drafting.drafter.as_deref())?;
+pub(crate) fn run(mut args: GenerateArgs) -> Outcome {
+    let expert = parts::expert(&args.parts.expert, &args.parts.models)?;
+    use_tuned(&mut args, &expert)?;
+    let args = &args;
+    let parts = Parts::with(expert, &args.parts, args.drafting.drafter.as_deref())?;
     let (prompt, prompt_text) = args.input.read(&parts.expert, &args.parts.expert)?;
     // From here on: before there is text, Ctrl-C has nothing to save.
     let interrupt = Interrupt::listen();
@@ -39,7 +44,7 @@ pub(crate) fn run(args: &GenerateArgs) -> Outcome {
     let k = args.draft_length(&parts.drafter);
     let law = args.law.open(&args.parts.models)?;
     let expert = Expert { model: &parts.expert, law: &law };
-    let mut engine = parts::engine(expert, parts.drafter.make(), &args.parts, k)?;
+    let mut engine = parts::engine(expert, parts.drafter.make(), &args.parts, k.clone())?;
     let mut result = Generation::default();
     if args.echo {
         write!(anstream::stdout(), "{prompt_text}")?;
@@ -49,13 +54,13 @@ pub(crate) fn run(args: &GenerateArgs) -> Outcome {
         grammar::is_complete(&options, &result.tokens, &result.text, result.finish.as_ref(), &parts.expert)
             .unwrap_or_default();
     // Statistics come also after Ctrl-C and after an error: what was generated is not lost.
-    let comparing = args.compare && k > 0 && !interrupt.seen();
+    let comparing = args.compare && !is_plain(&k) && !interrupt.seen();
     let compared = match &failed {
         None if comparing => compare(args, &parts, expert, &prompt, &options, &interrupt)?,
         _ => None,
     };
     if args.json && (failed.is_none() || result.stats.rounds > 0) {
-        if args.compare && k == 0 {
+        if args.compare && is_plain(&k) {
             output::note(NOTHING_TO_COMPARE);
         }
         print_json(args, &prompt, &result, compared.as_ref(), &parts, &*rule)?;
@@ -67,9 +72,9 @@ pub(crate) fn run(args: &GenerateArgs) -> Outcome {
         output::note(&law.chain(seed).fold(line, |line, more| line + " | " + &more));
         match compared {
             Some(compared) => {
-                output::note(&compared.sentence(k, args.sampling.temperature == 0.0, &*rule));
+                output::note(&compared.sentence(&k, args.sampling.temperature == 0.0, &*rule));
             }
-            None if args.compare && k == 0 => output::note(NOTHING_TO_COMPARE),
+            None if args.compare && is_plain(&k) => output::note(NOTHING_TO_COMPARE),
             None => {}
         }
     }
@@ -88,6 +93,28 @@ pub(crate) fn run(args: &GenerateArgs) -> Outcome {
         None if interrupt.seen() => saved.map(|()| ExitCode::from(INTERRUPTED)),
         None => saved.map(|()| ExitCode::SUCCESS),
     }
+}
+
+/// Uses what was found to be the fastest for this expert, where neither drafter nor rule are named.
+fn use_tuned(args: &mut GenerateArgs, expert: &Transformer) -> Result<(), Failure> {
+    let (parts, drafting) = (&mut args.parts, &mut args.drafting);
+    let named = drafting.drafter.is_some() || parts.rule.is_some() || parts.lenience.is_some();
+    if args.no_tuned || named {
+        return Ok(());
+    }
+    let subject = Subject::of(&parts.expert, expert, &parts.models, args.sampling.temperature);
+    let config = args.config.read()?;
+    let Some(choice) = config.find(&subject) else { return Ok(()) };
+    drafting.drafter = Some(choice.drafter.clone());
+    parts.rule = Some(parse_rule(&choice.rule).map_err(|error| config::unusable(choice, &error))?);
+    if drafting.draft_length.is_none() {
+        let length = parse_length(&choice.draft_length).map_err(|error| config::unusable(choice, &error))?;
+        drafting.draft_length = Some(length);
+    }
+    if !args.quiet {
+        config::note(choice);
+    }
+    Ok(())
 }
 
 /// What was generated.
@@ -247,7 +274,7 @@ impl Compared {
         self.drafted / self.plain
     }
 
-    fn sentence(&self, k: usize, greedy: bool, rule: &dyn AcceptanceRule) -> String {
+    fn sentence(&self, k: &DraftLength, greedy: bool, rule: &dyn AcceptanceRule) -> String {
         let (speedup, runs) = (self.speedup(), self.runs);
         let text = match (self.same_text, rule.kind(), greedy) {
             (true, ..) => "same text".to_owned(),
@@ -275,14 +302,16 @@ fn compare(
     interrupt: &Interrupt,
 ) -> Result<Option<Compared>, Failure> {
     let k = args.draft_length(&parts.drafter);
-    let timed = |k: usize| {
+    let timed = |k: DraftLength| {
         let engine = parts::engine(expert, parts.drafter.make(), &args.parts, k)?;
         let text = parts::measure(engine, prompt, options, interrupt)?;
         Ok::<_, Failure>(text.map(|text| (text.stats.tokens_per_second().unwrap_or(0.0), text.tokens)))
     };
     let mut compared = Compared { drafted: 0.0, plain: 0.0, same_text: true, runs: 0 };
     while compared.runs < COMPARED {
-        let (Some((speed, tokens)), Some((plain_speed, plain_tokens))) = (timed(k)?, timed(0)?) else {
+        let (Some((speed, tokens)), Some((plain_speed, plain_tokens))) =
+            (timed(k.clone())?, timed(0.into())?)
+        else {
             break;
         };
         compared.drafted = compared.drafted.max(speed);
@@ -313,7 +342,7 @@ fn print_json(
         "drift": result.drift.as_ref().and_then(Drift::check).map(|warning| warning.to_string()),
         "law": law(args),
         "rule": json::rule(rule),
-        "draft_length": args.draft_length(&parts.drafter),
+        "draft_length": json::length(&args.draft_length(&parts.drafter)),
         "grammar": args.grammar.json(result.complete),
         "version": env!("CARGO_PKG_VERSION"),
         "device": parts.expert.device().to_string(),

@@ -11,7 +11,7 @@ use super::{
     json,
     laws::ExpertLaw,
     output::{self, count},
-    parts::{self, DrafterPart, Parts},
+    parts::{self, Parts},
 };
 use args::InspectArgs;
 use drafthorse::{
@@ -151,10 +151,7 @@ fn positions(
     let pieces = tokenizer.map(|tokenizer| pieces(tokenizer, tokens)).transpose()?.unwrap_or_default();
     let names = Names::new(tokenizer.cloned());
     let text = Text { tokens, prompt, pieces: &pieces, origins: trace.origins() };
-    let mut drafter = match &parts.drafter {
-        DrafterPart::Model { model, .. } => Some(CachedModel::new(model.clone())),
-        DrafterPart::None | DrafterPart::Ngram(_) => None,
-    };
+    let mut drafter = parts.drafter.model().map(|model| CachedModel::new(model.clone()));
     let drafter = drafter.as_mut().map(|drafter| drafter as &mut dyn SequenceModel);
     let sides =
         Sides { expert: &mut *expert, drafter, rule, sampler: &sampler, prompt_sampler: &prompt_sampler };

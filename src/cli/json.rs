@@ -2,7 +2,7 @@
 
 use super::{args::ModelArgs, failure::Failure};
 use drafthorse::{
-    AcceptanceRule, Finish, Provenance, SamplingOptions, Stats, StepToken,
+    AcceptanceRule, DraftLength, Finish, Provenance, SamplingOptions, Stats, StepToken,
     cost::{CostMeter, RowCost},
     inspect::Names,
     logits::processors::MirostatVersion,
@@ -17,6 +17,14 @@ pub(crate) fn print(object: &impl Serialize) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     serde_json::to_writer(&mut out, object)?;
     Ok(writeln!(out)?)
+}
+
+/// A number where it is one, else its text.
+pub(crate) fn length(length: &DraftLength) -> Value {
+    match length {
+        DraftLength::Fixed(tokens) => json!(tokens),
+        other => json!(other.to_string()),
+    }
 }
 
 #[derive(Serialize)]

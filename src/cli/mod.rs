@@ -8,7 +8,9 @@ mod check;
 mod classify;
 mod completions;
 mod confidence;
+mod config;
 mod devices;
+mod drafters;
 mod failure;
 mod generate;
 mod grammar;
@@ -27,6 +29,7 @@ mod rules;
 mod sampling;
 mod score;
 mod sweep;
+mod tune;
 
 use args::{Cli, Command};
 use clap::Parser;
@@ -36,20 +39,21 @@ use std::{ffi::OsString, process::ExitCode};
 /// Parses the arguments and runs the command.
 pub(crate) fn run() -> ExitCode {
     let cli = Cli::parse_from(known_spelling(std::env::args_os()));
-    let result = match &cli.command {
-        Command::Generate(args) => generate::run(args),
-        Command::Inspect(args) => inspect::run(args),
-        Command::Score(args) => score::run(args),
-        Command::Classify(args) => classify::run(args),
-        Command::Bench(args) => bench::run(args),
-        Command::Prove(args) => prove::run(args),
-        Command::Sweep(args) => sweep::run(args),
-        Command::Beam(args) => beam::run(args),
-        Command::Calibrate(args) => calibrate::run(args),
-        Command::Check(args) => check::run(args),
-        Command::Rules(args) => rules::run(args),
+    let result = match cli.command {
+        Command::Generate(args) => generate::run(*args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Score(args) => score::run(&args),
+        Command::Classify(args) => classify::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Prove(args) => prove::run(&args),
+        Command::Tune(args) => tune::run(&args),
+        Command::Sweep(args) => sweep::run(&args),
+        Command::Beam(args) => beam::run(&args),
+        Command::Calibrate(args) => calibrate::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Rules(args) => rules::run(&args),
         Command::Devices => devices::run(),
-        Command::Completions(args) => completions::run(args),
+        Command::Completions(args) => completions::run(&args),
     };
     result.unwrap_or_else(Failure::report)
 }

@@ -2,13 +2,13 @@
 
 use super::{
     args::{ModelArgs, PartArgs},
+    drafters::{self, DrafterPart},
     failure::Failure,
     interrupt::Interrupt,
     laws::ExpertLaw,
 };
 use drafthorse::{
-    Drafter, Engine, ModelDrafter, NgramDrafter, NoDrafter, SessionOptions, Stats, TokenId, Transformer,
-    demo,
+    DraftLength, Drafter, Engine, SessionOptions, Stats, TokenId, Transformer, demo,
     model::{LoadOptions, LoadedDevice, set_threads},
     open_device, synthetic,
     verifier::{AcceptanceRule, rule},
@@ -21,72 +21,13 @@ pub(crate) struct Parts {
     pub(crate) drafter: DrafterPart,
 }
 
-/// A drafter that can be made as often as it is needed.
-#[derive(Clone)]
-pub(crate) enum DrafterPart {
-    None,
-    Ngram(NgramDrafter),
-    Model { name: String, model: Arc<Transformer> },
-}
-
-impl DrafterPart {
-    pub(crate) fn name(&self) -> &str {
-        match self {
-            Self::None => "none",
-            Self::Ngram(_) => "ngram",
-            Self::Model { name, .. } => name,
-        }
-    }
-
-    /// Tokens to draft a round where nothing is said: a model's drafts cost time, looked up ones do not.
-    pub(crate) fn default_length(&self) -> usize {
-        match self {
-            Self::None => 0,
-            Self::Ngram(_) => 4,
-            Self::Model { .. } => 2,
-        }
-    }
-
-    pub(crate) fn make(&self) -> Box<dyn Drafter> {
-        match self {
-            Self::None => Box::new(NoDrafter),
-            Self::Ngram(drafter) => Box::new(*drafter),
-            Self::Model { name, model } => Box::new(ModelDrafter::new(model.clone()).named(name.as_str())),
-        }
-    }
-}
-
 /// Opens the expert.
 pub(crate) fn expert(name: &str, args: &ModelArgs) -> Result<Arc<Transformer>, Failure> {
     if let Some(threads) = args.threads {
         set_threads(threads.into())?;
     }
     let device = open_device(args.device)?;
-    model(name, &device, args.load_options(false), demo::expert)
-}
-
-/// Opens a drafter: a folder, `demo`, `ngram` or `none`.
-pub(crate) fn drafter(name: &str, args: &ModelArgs) -> Result<DrafterPart, Failure> {
-    match name {
-        "none" => Ok(DrafterPart::None),
-        "ngram" => {
-            let (min, max) = (args.ngram_min, args.ngram_max);
-            NgramDrafter::new(min, max).map(DrafterPart::Ngram).ok_or_else(|| {
-                Failure::new(format!("--ngram-min {min} and --ngram-max {max}: 1 <= min <= max is needed"))
-            })
-        }
-        _ => {
-            let device = open_device(args.draft_device.unwrap_or(args.device))?;
-            let options = args.load_options(true);
-            let model = model(name, &device, options, demo::drafter).map_err(|failure| match failure {
-                Failure::Message(text) if text.contains("is not a folder") => {
-                    Failure::Message(text + "; a drafter can also be `ngram` or `none`")
-                }
-                failure => failure,
-            })?;
-            Ok(DrafterPart::Model { name: name.to_owned(), model })
-        }
-    }
+    named_model(name, &device, args.load_options(false))
 }
 
 /// The drafter that goes with an expert when none is named.
@@ -94,18 +35,19 @@ pub(crate) fn default_drafter(args: &PartArgs) -> &'static str {
     if args.expert == "demo" { "demo" } else { "ngram" }
 }
 
-type OpenDemo = fn(&LoadedDevice, LoadOptions) -> Result<Arc<Transformer>, drafthorse::ModelError>;
+/// What the demo's drafter is called.
+pub(crate) const DEMO_DRAFTER: &str = "demo-drafter";
 
-fn model(
+/// A model inside the program, or the one in a folder.
+pub(crate) fn named_model(
     name: &str,
     device: &LoadedDevice,
     options: LoadOptions,
-    demo: OpenDemo,
 ) -> Result<Arc<Transformer>, Failure> {
     if name == "demo" {
-        return Ok(demo(device, options)?);
+        return Ok(demo::expert(device, options)?);
     }
-    if name == "demo-drafter" {
+    if name == DEMO_DRAFTER {
         return Ok(demo::drafter(device, options)?);
     }
     if name == synthetic::BENCH_134M {
@@ -127,24 +69,20 @@ pub(crate) fn folder(name: &str) -> Result<&Path, Failure> {
     )))
 }
 
-/// Options for a drafter's model, where it is none.
-pub(crate) fn check_draft_options(drafter: &DrafterPart, args: &ModelArgs) -> Result<(), Failure> {
-    let given =
-        [("--draft-weights", args.draft_weights.is_some()), ("--draft-device", args.draft_device.is_some())];
-    let name = drafter.name();
-    match given.into_iter().find(|(_, given)| *given) {
-        Some((option, _)) if !matches!(drafter, DrafterPart::Model { .. }) => Err(Failure::new(format!(
-            "{option} is for a drafter that is a model, and drafter `{name}` is none; leave it out, or name a model as drafter"
-        ))),
-        _ => Ok(()),
-    }
-}
-
 impl Parts {
     pub(crate) fn open(args: &PartArgs, drafter_name: Option<&str>) -> Result<Self, Failure> {
-        let expert = expert(&args.expert, &args.models)?;
-        let drafter = drafter(drafter_name.unwrap_or_else(|| default_drafter(args)), &args.models)?;
-        check_draft_options(&drafter, &args.models)?;
+        Self::with(expert(&args.expert, &args.models)?, args, drafter_name)
+    }
+
+    /// The same with an expert that is open.
+    pub(crate) fn with(
+        expert: Arc<Transformer>,
+        args: &PartArgs,
+        drafter_name: Option<&str>,
+    ) -> Result<Self, Failure> {
+        let name = drafter_name.unwrap_or_else(|| default_drafter(args));
+        let drafter = drafters::open(name, &args.models, &expert)?;
+        drafters::check_options(&drafter, &args.models)?;
         Ok(Self { expert, drafter })
     }
 }
@@ -189,11 +127,12 @@ pub(crate) fn stop_tokens(model: &Transformer, ignore: bool) -> Vec<TokenId> {
 
 /// The rule that was asked for, with its dials.
 pub(crate) fn acceptance_rule(args: &PartArgs) -> Result<Arc<dyn AcceptanceRule>, Failure> {
+    let named = args.rule.as_deref().unwrap_or("lossless");
     let spec = match args.lenience {
-        None => args.rule.clone(),
+        None => named.to_owned(),
         Some(lenience) => {
-            let separator = if args.rule.contains(':') { ',' } else { ':' };
-            format!("{}{separator}lenience={lenience}", args.rule)
+            let separator = if named.contains(':') { ',' } else { ':' };
+            format!("{named}{separator}lenience={lenience}")
         }
     };
     rule(&spec).map_err(Failure::new)
@@ -218,9 +157,18 @@ pub(crate) fn engine(
     expert: Expert<'_>,
     drafter: Box<dyn Drafter>,
     args: &PartArgs,
-    draft_length: usize,
+    draft_length: DraftLength,
 ) -> Result<Engine, Failure> {
-    let rule = acceptance_rule(args)?;
+    engine_with(expert, drafter, acceptance_rule(args)?, draft_length)
+}
+
+/// The same with this rule.
+pub(crate) fn engine_with(
+    expert: Expert<'_>,
+    drafter: Box<dyn Drafter>,
+    rule: Arc<dyn AcceptanceRule>,
+    draft_length: DraftLength,
+) -> Result<Engine, Failure> {
     let builder = Engine::builder().drafter(drafter).rule(rule).draft_length(draft_length);
     let mut builder = expert.law.give(builder, expert.model)?;
     let expert = expert.model;

@@ -4,11 +4,10 @@ pub(crate) mod args;
 mod report;
 
 use super::{
-    Outcome,
+    Outcome, drafters,
     failure::Failure,
     interrupt::{INTERRUPTED, Interrupt},
-    output,
-    parts::{self, DrafterPart},
+    output, parts,
     prompts::{self, Wanted},
 };
 use args::ProveArgs;
@@ -24,21 +23,20 @@ pub(crate) fn run(args: &ProveArgs) -> Outcome {
     let interrupt = Interrupt::listen();
     let options = options(args)?;
     let expert = parts::expert(&args.expert, &args.models)?;
-    let drafter = parts::drafter(&args.drafter, &args.models)?;
-    if matches!(drafter, DrafterPart::None) {
+    let drafter = drafters::open(&args.drafter, &args.models, &expert)?;
+    if drafter.is_none() {
         return Err(Failure::new(
             "without a drafter there is nothing to prove; name a folder, demo, or ngram",
         ));
     }
-    parts::check_draft_options(&drafter, &args.models)?;
+    drafters::check_options(&drafter, &args.models)?;
     let options = ProofOptions { exact: expert.device().choice == DeviceChoice::Cpu, ..options };
     let prompts = prompts(args, &expert)?;
-    let pair = match &drafter {
-        DrafterPart::Model { model, .. } => Pair::of_models(expert.clone(), model.clone()),
-        DrafterPart::None | DrafterPart::Ngram(_) => {
-            let drafter = drafter.clone();
-            Pair::new(expert.clone(), move || drafter.make())
-        }
+    let pair = if let Some(model) = drafter.model() {
+        Pair::of_models(expert.clone(), model.clone())
+    } else {
+        let drafter = drafter.clone();
+        Pair::new(expert.clone(), move || drafter.make())
     };
     let progress = Progress::new(interrupt);
     let report = prove(&pair, &prompts, &options, &progress);

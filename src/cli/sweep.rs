@@ -19,7 +19,7 @@ use super::{
     interrupt::{INTERRUPTED, Interrupt},
     json::Machine,
     output,
-    parts::{DrafterPart, Parts},
+    parts::Parts,
 };
 use args::SweepArgs;
 use grid::{Method, Point};
@@ -40,7 +40,7 @@ pub(crate) fn run(args: &SweepArgs) -> Outcome {
     }
     let points = grid::points(args.rules.as_deref())?;
     let parts = Parts::open(&args.parts(), args.drafter.as_deref())?;
-    if matches!(parts.drafter, DrafterPart::None) {
+    if parts.drafter.is_none() {
         return Err(Failure::new("a sweep needs a drafter; name a folder, demo or ngram with --drafter"));
     }
     let tasks = task::tasks(args, &parts.expert)?;

@@ -7,7 +7,7 @@ use super::{
     statistics::at_least,
 };
 use drafthorse_drafter::DraftRequest;
-use drafthorse_engine::{Engine, SessionOptions};
+use drafthorse_engine::{DraftLength, Engine, SessionOptions};
 use drafthorse_logits::{
     Context, Draws, Memory, Probs, Purpose, Sampler, SamplingOptions, SeededDraws, TokenId,
 };
@@ -37,7 +37,7 @@ impl Setting<'_> {
             sampling: self.sampling.clone(),
             seed: self.options.seed.wrapping_add(prompt as u64),
             max_tokens: self.options.max_tokens,
-            draft_length: Some(k),
+            draft_length: Some(k.into()),
             rule: Some(candidate.rule.clone()),
             ..SessionOptions::default()
         }
@@ -180,7 +180,7 @@ impl Setting<'_> {
     ) -> Result<Vec<TokenId>, ProofError> {
         let left = options.max_tokens.saturating_sub(text + 1);
         let request = DraftRequest {
-            max: options.draft_length.unwrap_or(0).min(left),
+            max: options.draft_length.as_ref().map_or(0, DraftLength::max).min(left),
             score_after: false,
             raw: false,
             vocab: self.subject.expert().vocab_size(),

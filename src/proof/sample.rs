@@ -135,7 +135,7 @@ fn sample_some(
                 seed,
                 // The last token of a text is never drafted.
                 max_tokens: plan.k + 1,
-                draft_length: Some(plan.k),
+                draft_length: Some(plan.k.into()),
                 rule: Some(candidate.rule.clone()),
                 ..SessionOptions::default()
             };

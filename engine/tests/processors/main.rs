@@ -37,7 +37,7 @@ fn other_model() -> Arc<TableModel> {
 }
 
 fn options(sampling: &SamplingOptions, k: usize, seed: u64) -> SessionOptions {
-    let (sampling, draft_length) = (sampling.clone(), Some(k));
+    let (sampling, draft_length) = (sampling.clone(), Some(k.into()));
     SessionOptions { sampling, draft_length, max_tokens: TOKENS, seed, ..Default::default() }
 }
 

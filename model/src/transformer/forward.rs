@@ -32,11 +32,20 @@ impl Transformer {
         &self,
         ids: Tensor<1, Int>,
         segments: &mut Segments<'_>,
+        tap: impl FnMut(usize, &Tensor<2>, &Segments<'_>),
+    ) -> Tensor<2> {
+        self.through(embed(&self.weights.embedding, ids), segments, tap)
+    }
+
+    /// As [`hidden`](Self::hidden), from the states that go into the first layer.
+    pub(super) fn through(
+        &self,
+        mut x: Tensor<2>,
+        segments: &mut Segments<'_>,
         mut tap: impl FnMut(usize, &Tensor<2>, &Segments<'_>),
     ) -> Tensor<2> {
         let (config, weights) = (&self.config, &self.weights);
         let angles = self.angles(segments);
-        let mut x = embed(&self.weights.embedding, ids);
         for segment in segments.iter_mut() {
             segment.cache.begin(segment.tokens.len(), config, self.device.burn());
         }

@@ -3,17 +3,22 @@
 mod cache;
 mod checkpoint;
 mod config;
+mod exit;
 mod forward;
 mod generation;
 mod json;
 mod layers;
+mod memory;
+mod part;
 mod rope;
 mod rows;
 mod weights;
 
 pub use cache::TransformerCache;
 pub use config::ModelConfig;
+pub use exit::{EarlyExit, ExitCache, ExitReader};
 pub use generation::GenerationConfig;
+pub use memory::RowsRead;
 pub use weights::{CacheType, LoadOptions, WeightType};
 
 use crate::{

@@ -91,7 +91,8 @@ impl From<WeightType> for LoadOptions {
     }
 }
 
-/// All tensors of a transformer, weight matrices as `[out, in]`.
+/// All tensors of a transformer, weight matrices as `[out, in]`. A clone shares them.
+#[derive(Clone)]
 pub(super) struct Weights {
     pub(super) embedding: Weight,
     pub(super) layers: Vec<Layer>,
@@ -100,6 +101,7 @@ pub(super) struct Weights {
     pub(super) head: Option<Weight>,
 }
 
+#[derive(Clone)]
 pub(super) struct Layer {
     pub(super) attention_norm: Tensor<1>,
     /// Query, key and value projections, joined.

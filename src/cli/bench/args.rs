@@ -1,6 +1,6 @@
 //! What can be said to `drafthorse bench`.
 
-use super::setting::Synthetic;
+use super::setting::{Lengths, Synthetic};
 use crate::cli::args::{PartArgs, SamplingArgs};
 use clap::Args;
 use std::path::PathBuf;
@@ -48,9 +48,9 @@ pub(crate) struct BenchArgs {
     /// each token, in a list: measures the engine, not a drafter. Alone, it replaces the usual drafters
     #[arg(long, value_name = "ACCEPTANCE[:COST]", value_delimiter = ',', help_heading = "Models")]
     pub(crate) synthetic: Vec<Synthetic>,
-    /// Draft lengths, in a list
-    #[arg(short = 'k', long = "k", visible_alias = "draft-max", value_name = "LIST", value_delimiter = ',', default_values_t = [1, 2, 3, 4, 8], help_heading = "Models")]
-    pub(crate) draft_lengths: Vec<usize>,
+    /// Draft lengths, in a list: numbers, auto, confidence:P, entropy:H
+    #[arg(short = 'k', long = "k", visible_aliases = ["draft-max", "draft-length"], value_name = "LIST", default_value = "auto,1,2,3,4,8", help_heading = "Models")]
+    pub(crate) draft_lengths: Vec<Lengths>,
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
     /// Tokens to generate for each prompt; end-of-text tokens are ignored, so that all runs are equally long
@@ -59,6 +59,9 @@ pub(crate) struct BenchArgs {
     /// How often everything is measured
     #[arg(short = 'r', long, value_name = "N", default_value_t = 3, help_heading = "Measuring")]
     pub(crate) repetitions: usize,
+    /// Also a table for every family of prompts (`category` in the file)
+    #[arg(long, help_heading = "Measuring")]
+    pub(crate) by_category: bool,
     /// One JSON object with every single value instead of a table
     #[arg(long, help_heading = "Measuring")]
     pub(crate) json: bool,

@@ -3,6 +3,7 @@
 use super::{
     Bench,
     setting::{self, Setting},
+    summary::{self, Summary},
 };
 use crate::cli::{
     args::BenchArgs,
@@ -11,10 +12,10 @@ use crate::cli::{
     output::{count, decimal, numbers, table},
     parts,
 };
-use drafthorse::{Kind, Stats, verifier::describe};
+use drafthorse::{DraftLength, Kind, Stats, verifier::describe};
 use serde::Serialize;
 use serde_json::Value;
-use std::{io::Write, time::Duration};
+use std::{collections::BTreeSet, io::Write};
 
 /// One text of one setting.
 #[derive(Serialize)]
@@ -25,7 +26,8 @@ pub(super) struct Run {
     pub(super) prompt: usize,
     pub(super) category: String,
     pub(super) drafter: String,
-    pub(super) k: usize,
+    #[serde(serialize_with = "length_as_json")]
+    pub(super) k: DraftLength,
     pub(super) prompt_tokens: usize,
     pub(super) same_text_as_plain: bool,
     /// `[i]`: rounds in which `i` tokens were drafted.
@@ -34,35 +36,15 @@ pub(super) struct Run {
     pub(super) stats: Stats,
 }
 
-fn as_json<S: serde::Serializer>(stats: &Stats, serializer: S) -> Result<S::Ok, S::Error> {
-    StatsJson::from(stats).serialize(serializer)
+pub(super) fn length_as_json<S: serde::Serializer>(
+    length: &DraftLength,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    json::length(length).serialize(serializer)
 }
 
-/// All runs of one setting.
-#[derive(Serialize)]
-struct Summary {
-    drafter: String,
-    k: usize,
-    acceptance_rate: Option<f64>,
-    draft_yield: Option<f64>,
-    tokens_per_expert_pass: Option<f64>,
-    /// Time of a drafter step / time of an expert step of plain decoding.
-    draft_cost: Option<f64>,
-    /// Time of the expert's pass / time of its pass in plain decoding.
-    verify_cost: Option<f64>,
-    tokens_per_second: Option<f64>,
-    /// Tokens per second over those of plain decoding in the same repetition: mean, and deviation.
-    speedup: Option<f64>,
-    /// `None` for a single repetition.
-    speedup_deviation: Option<f64>,
-    /// Tokens per expert pass / the mean cost of a round, as measured apart from the engine; `None` for
-    /// plain decoding.
-    predicted_speedup: Option<f64>,
-    /// Speedup / predicted speedup.
-    engine_efficiency: Option<f64>,
-    /// Runs whose text is that of plain decoding.
-    same_text: usize,
-    runs: usize,
+fn as_json<S: serde::Serializer>(stats: &Stats, serializer: S) -> Result<S::Ok, S::Error> {
+    StatsJson::from(stats).serialize(serializer)
 }
 
 #[derive(Serialize)]
@@ -78,16 +60,21 @@ struct Report<'a> {
     /// Measured apart from the engine.
     costs: CostsJson,
     summary: &'a [Summary],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    by_category: Vec<Summary>,
     runs: &'a [Run],
 }
 
 pub(super) fn write(bench: &Bench<'_>, runs: &[Run], prompts: usize) -> Result<(), Failure> {
-    let summaries: Vec<_> =
-        bench.settings.iter().enumerate().map(|(i, setting)| summarize(i, setting, runs, bench)).collect();
+    let summaries = summary::summaries(bench, runs, None);
+    let categories: BTreeSet<_> = runs.iter().map(|run| run.category.as_str()).collect();
+    let families = if bench.args.by_category { categories.into_iter().collect() } else { Vec::new() };
+    let by_category: Vec<_> =
+        families.into_iter().map(|name| summary::summaries(bench, runs, Some(name))).collect();
     let mut out = std::io::stdout().lock();
     let args = bench.args;
     if !args.json {
-        return print(bench, &summaries, prompts, &mut out);
+        return print(bench, (&summaries, &by_category), prompts, &mut out);
     }
     let report = Report {
         machine: Machine::new(bench.expert.device().to_string(), &bench.args.parts.models),
@@ -100,108 +87,19 @@ pub(super) fn write(bench: &Bench<'_>, runs: &[Run], prompts: usize) -> Result<(
         interrupted: bench.interrupt.seen(),
         costs: CostsJson::new(&bench.meter, setting::measured(bench.drafters)),
         summary: &summaries,
+        by_category: by_category.into_iter().flatten().collect(),
         runs,
     };
     serde_json::to_writer_pretty(&mut out, &report)?;
     Ok(writeln!(out)?)
 }
 
-fn summarize(index: usize, setting: &Setting, runs: &[Run], bench: &Bench<'_>) -> Summary {
-    let of = |setting: usize, repetition: Option<usize>| {
-        let mut total = Stats::default();
-        let chosen = runs.iter().filter(|run| run.setting == setting);
-        for run in chosen.filter(|run| repetition.is_none_or(|r| run.repetition == r)) {
-            total.merge(&run.stats);
-        }
-        total
-    };
-    let (own, plain) = (of(index, None), of(0, None));
-    let repetitions = runs.iter().map(|run| run.repetition + 1).max().unwrap_or(0);
-    let speedups: Vec<f64> = (0..repetitions)
-        .filter_map(|r| {
-            let speed = |setting| of(setting, Some(r)).tokens_per_second();
-            Some(speed(index)? / speed(0)?)
-        })
-        .collect();
-    let (speedup, speedup_deviation) = mean_and_deviation(&speedups);
-    let per = |time: Duration, count: u64| (count > 0).then(|| time.as_secs_f64() / count as f64);
-    let over = |a: Option<f64>, b: Option<f64>| Some(a? / b?);
-    let plain_pass = per(plain.verify_time, plain.rounds);
-    let mine = || runs.iter().filter(|run| run.setting == index);
-    let tokens_per_expert_pass = own.tokens_per_expert_pass();
-    let round = || setting.costs(&bench.meter)?.mean_round(&rounds_by_drafted(mine()));
-    let predicted_speedup = if setting.k > 0 { over(tokens_per_expert_pass, round()) } else { None };
-    Summary {
-        drafter: setting.name.clone(),
-        k: setting.k,
-        acceptance_rate: own.acceptance_rate(),
-        draft_yield: own.draft_yield(),
-        tokens_per_expert_pass,
-        draft_cost: over(per(own.draft_time, own.drafted), plain_pass),
-        verify_cost: over(per(own.verify_time, own.rounds), plain_pass),
-        tokens_per_second: own.tokens_per_second(),
-        speedup,
-        speedup_deviation,
-        predicted_speedup,
-        engine_efficiency: over(speedup, predicted_speedup),
-        same_text: mine().filter(|run| run.same_text_as_plain).count(),
-        runs: mine().count(),
-    }
-}
-
-fn rounds_by_drafted<'a>(runs: impl Iterator<Item = &'a Run>) -> Vec<u64> {
-    runs.fold(Vec::new(), |mut sum: Vec<u64>, run| {
-        sum.resize(sum.len().max(run.rounds_by_drafted.len()), 0);
-        sum.iter_mut().zip(&run.rounds_by_drafted).for_each(|(a, b)| *a += b);
-        sum
-    })
-}
-
-/// Mean, and the deviation of the sample, where there are values enough.
-fn mean_and_deviation(values: &[f64]) -> (Option<f64>, Option<f64>) {
-    let n = values.len() as f64;
-    if values.is_empty() {
-        return (None, None);
-    }
-    let mean = values.iter().sum::<f64>() / n;
-    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    (Some(mean), (n > 1.0).then(|| (squares / (n - 1.0)).sqrt()))
-}
-
 fn print(
     bench: &Bench<'_>,
-    summaries: &[Summary],
+    (summaries, by_category): (&[Summary], &[Vec<Summary>]),
     prompts: usize,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
-    let rows = summaries.iter().map(|s| {
-        [
-            s.drafter.clone(),
-            s.k.to_string(),
-            decimal(s.acceptance_rate, 3),
-            decimal(s.draft_yield, 3),
-            decimal(s.tokens_per_expert_pass, 2),
-            decimal(s.draft_cost, 3),
-            decimal(s.verify_cost, 2),
-            decimal(s.tokens_per_second, 0),
-            decimal(s.speedup, 2) + &s.speedup_deviation.map_or(String::new(), |d| format!(" ± {d:.2}")),
-            decimal(s.engine_efficiency, 2),
-            format!("{}/{}", s.same_text, s.runs),
-        ]
-    });
-    let header = [
-        "drafter",
-        "k",
-        "acceptance",
-        "yield",
-        "tokens/pass",
-        "draft cost",
-        "verify cost",
-        "tokens/s",
-        "speedup",
-        "efficiency",
-        "same text",
-    ];
     let args = bench.args;
     writeln!(
         out,
@@ -215,7 +113,11 @@ fn print(
         count(args.max_tokens, "token"),
         count(args.repetitions, "repetition")
     )?;
-    writeln!(out, "{}\n", numbers(table(header, rows), 1))?;
+    writeln!(out, "{}\n", rows(summaries))?;
+    for family in by_category {
+        let name = family.first().and_then(|summary| summary.category.as_deref()).unwrap_or_default();
+        writeln!(out, "{name}\n{}\n", rows(family))?;
+    }
     writeln!(out, "{DEFINITIONS}")?;
     let meter = &bench.meter;
     writeln!(
@@ -230,6 +132,40 @@ fn print(
     Ok(())
 }
 
+fn rows(summaries: &[Summary]) -> comfy_table::Table {
+    let rows = summaries.iter().map(|s| {
+        [
+            s.drafter.clone(),
+            s.k.to_string(),
+            decimal(s.acceptance_rate, 3),
+            decimal(s.draft_yield, 3),
+            decimal(s.tokens_per_expert_pass, 2),
+            decimal(s.draft_cost, 3),
+            decimal(s.verify_cost, 2),
+            decimal(s.tokens_per_second, 0),
+            decimal(s.speedup, 2) + &s.speedup_deviation.map_or(String::new(), |d| format!(" ± {d:.2}")),
+            decimal(s.best_speedup, 2),
+            decimal(s.engine_efficiency, 2),
+            format!("{}/{}", s.same_text, s.runs),
+        ]
+    });
+    let header = [
+        "drafter",
+        "k",
+        "acceptance",
+        "yield",
+        "tokens/pass",
+        "draft cost",
+        "verify cost",
+        "tokens/s",
+        "speedup",
+        "best",
+        "efficiency",
+        "same text",
+    ];
+    numbers(table(header, rows), 1)
+}
+
 /// The rule with its dials, and a word where it is not lossless.
 fn described(args: &BenchArgs) -> Result<String, Failure> {
     let rule = parts::acceptance_rule(&args.parts)?;
@@ -240,7 +176,8 @@ fn described(args: &BenchArgs) -> Result<String, Failure> {
 
 const DEFINITIONS: &str = "\
 acceptance = accepted / examined; yield = accepted / drafted; costs in expert passes of plain decoding;
-speedup = tokens per second over plain decoding (k = 0) in the same repetition, mean ± deviation;
+speedup = tokens per second over plain decoding (k = 0) in the same repetition, mean ± deviation; best = the same with
+the best repetition of each text on both sides;
 efficiency = speedup / predicted speedup, which is tokens/pass / (drafted * draft cost + c(drafted + 1)), the mean
 over all rounds, with costs measured apart from the engine";
 

@@ -1,13 +1,14 @@
 //! What is measured against plain decoding.
 
 use crate::cli::{
-    args::{BenchArgs, PartArgs},
+    args::{BenchArgs, PartArgs, is_plain, parse_length},
+    drafters::{self, DrafterPart},
     failure::Failure,
     output,
-    parts::{self, DrafterPart, Measured},
+    parts::{self, Measured},
 };
 use drafthorse::{
-    Drafter, NoDrafter, SyntheticDrafter, TokenId, Transformer,
+    DraftLength, Drafter, NoDrafter, SyntheticDrafter, TokenId, Transformer,
     cost::{CostMeter, RoundCosts},
     model::{CachedModel, SequenceModel},
 };
@@ -50,6 +51,21 @@ impl fmt::Display for Synthetic {
     }
 }
 
+/// Draft lengths in a list.
+#[derive(Clone, Debug)]
+pub(crate) struct Lengths(pub(super) Vec<DraftLength>);
+
+impl FromStr for Lengths {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // The comma before `max=` belongs to a length.
+        let text = text.replace(",max=", ";max=");
+        let length = |item: &str| parse_length(&item.trim().replace(';', ","));
+        text.split(',').map(length).collect::<Result<_, _>>().map(Self)
+    }
+}
+
 /// A share with two digits, or more where it has more, and no zero before the point.
 pub(super) fn share(value: f64) -> String {
     let short = format!("{value:.2}");
@@ -68,7 +84,7 @@ pub(super) enum Source {
 pub(super) struct Setting {
     pub(super) name: String,
     pub(super) source: Source,
-    pub(super) k: usize,
+    pub(super) length: DraftLength,
     /// The number of its model among those a meter measures.
     meter: Option<usize>,
 }
@@ -89,6 +105,10 @@ impl Plain {
 }
 
 impl Setting {
+    pub(super) fn is_plain(&self) -> bool {
+        is_plain(&self.length)
+    }
+
     pub(super) fn is_synthetic(&self) -> bool {
         matches!(self.source, Source::Synthetic(_))
     }
@@ -110,8 +130,8 @@ impl Setting {
     /// What the engine is made of: where nothing is drafted, rules that need a drafter leave the word to the expert.
     pub(super) fn parts(&self, args: &PartArgs) -> Result<PartArgs, Failure> {
         let mut args = args.clone();
-        if self.k == 0 && parts::acceptance_rule(&args)?.needs_calibrated_draft() {
-            (args.rule, args.lenience) = ("lossless".into(), None);
+        if self.is_plain() && parts::acceptance_rule(&args)?.needs_calibrated_draft() {
+            (args.rule, args.lenience) = (None, None);
         }
         Ok(args)
     }
@@ -127,7 +147,7 @@ impl Setting {
 }
 
 /// The drafters that were asked for, each once; without a name those that go with the expert.
-pub(super) fn drafters(args: &BenchArgs) -> Result<Vec<DrafterPart>, Failure> {
+pub(super) fn drafters(args: &BenchArgs, expert: &Arc<Transformer>) -> Result<Vec<DrafterPart>, Failure> {
     let default = match parts::default_drafter(&args.parts) {
         _ if !args.synthetic.is_empty() => Vec::new(),
         "ngram" => vec!["ngram".to_owned()],
@@ -140,7 +160,7 @@ pub(super) fn drafters(args: &BenchArgs) -> Result<Vec<DrafterPart>, Failure> {
     let mut names = if args.drafter.is_empty() { default } else { args.drafter.clone() };
     let mut seen = BTreeSet::from(["none".to_owned()]);
     names.retain(|name| seen.insert(name.clone()));
-    names.iter().map(|name| parts::drafter(name, &args.parts.models)).collect()
+    names.iter().map(|name| drafters::open(name, &args.parts.models, expert)).collect()
 }
 
 /// Plain decoding, and every drafter with every draft length.
@@ -151,27 +171,32 @@ pub(super) fn settings(args: &BenchArgs, drafters: &[DrafterPart]) -> Result<Vec
             "--synthetic knows the text beforehand, which takes greedy decoding, and --temperature is {temperature}; use --temperature 0"
         )));
     }
-    let lengths: BTreeSet<_> = args.draft_lengths.iter().copied().filter(|k| *k > 0).collect();
-    let none = Source::Part(DrafterPart::None);
-    let mut settings = vec![Setting { name: "none".into(), source: none, k: 0, meter: None }];
+    let mut lengths: Vec<DraftLength> = Vec::new();
+    for length in args.draft_lengths.iter().flat_map(|list| &list.0) {
+        if !is_plain(length) && !lengths.contains(length) {
+            lengths.push(length.clone());
+        }
+    }
+    let none = Source::Part(DrafterPart::none());
+    let mut settings = vec![Setting { name: "none".into(), source: none, length: 0.into(), meter: None }];
     let mut models = 0..;
     let parts = drafters.iter().map(|part| {
-        let meter = matches!(part, DrafterPart::Model { .. }).then(|| models.next()).flatten();
+        let meter = part.model().is_some().then(|| models.next()).flatten();
         (part.name().to_owned(), Source::Part(part.clone()), meter)
     });
     let mut seen = BTreeSet::new();
     let synthetic = args.synthetic.iter().map(|s| (s.to_string(), Source::Synthetic(*s), None));
     let synthetic = synthetic.filter(|(name, ..)| seen.insert(name.clone()));
     for (name, source, meter) in parts.chain(synthetic) {
-        let with = |&k: &usize| Setting { name: name.clone(), source: source.clone(), k, meter };
-        settings.extend(lengths.iter().map(with));
+        let with = |length| Setting { name: name.clone(), source: source.clone(), length, meter };
+        settings.extend(lengths.iter().cloned().map(with));
     }
     Ok(settings)
 }
 
 /// The names of the drafters that a [`meter`] measures.
 pub(super) fn measured(drafters: &[DrafterPart]) -> impl Iterator<Item = &str> {
-    drafters.iter().filter(|part| matches!(part, DrafterPart::Model { .. })).map(DrafterPart::name)
+    drafters.iter().filter(|part| part.model().is_some()).map(DrafterPart::name)
 }
 
 /// Measures what forwards of the expert cost, with each of these drafters that is a model.
@@ -183,16 +208,25 @@ pub(super) fn meter(
 ) -> CostMeter {
     let cached =
         |model: &Arc<Transformer>| -> Box<dyn SequenceModel> { Box::new(CachedModel::new(model.clone())) };
-    let models = drafters.iter().filter_map(|part| match part {
-        DrafterPart::Model { model, .. } => Some(cached(model)),
-        DrafterPart::None | DrafterPart::Ngram(_) => None,
-    });
+    let models = drafters.iter().filter_map(DrafterPart::model).map(cached);
     CostMeter::new(cached(expert), models.collect(), length, rows)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lists_of_lengths_keep_their_order_and_greatest_lengths() {
+        let list = |text: &str| {
+            text.parse::<Lengths>().map(|l| l.0.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(
+            list("auto,3, confidence:0.4,max=8,1").unwrap(),
+            ["auto", "3", "confidence:0.4,max=8", "1"]
+        );
+        assert!(list("1,,2").is_err() && list("-1").is_err() && list("max=3").is_err());
+    }
 
     #[test]
     fn synthetic_drafters_are_read_and_labelled() {

@@ -3,11 +3,12 @@
 use super::setting::{self, share};
 use crate::cli::{
     args::BenchArgs,
+    drafters::DrafterPart,
     failure::Failure,
     interrupt::Interrupt,
     json::{CostsJson, Machine},
     output::{count, numbers, table},
-    parts::{self, DrafterPart},
+    parts,
 };
 use drafthorse::{
     Transformer,
@@ -68,7 +69,7 @@ pub(super) fn run(
 ) -> Result<(), Failure> {
     for drafter in drafters {
         // A drafter that does not fit drafts nothing, whatever its steps would cost.
-        parts::engine(parts::Expert::alone(expert), drafter.make(), &args.parts, 1)?;
+        parts::engine(parts::Expert::alone(expert), drafter.make(), &args.parts, 1.into())?;
     }
     let mut meter = setting::meter(expert, drafters, LENGTH, 1..=ROWS);
     let bar = ProgressBar::new(SWEEPS as u64);
@@ -101,10 +102,10 @@ pub(super) fn run(
 fn outlooks(meter: &CostMeter, drafters: &[DrafterPart], rates: &[f64]) -> Vec<Outlook> {
     let mut models = 0..;
     let costs = drafters.iter().filter_map(|part| {
-        let costs = match part {
-            DrafterPart::None => None,
-            DrafterPart::Ngram(_) => meter.free(),
-            DrafterPart::Model { .. } => meter.with_drafter(models.next()?),
+        let costs = match part.model() {
+            None if part.is_none() => None,
+            None => meter.free(),
+            Some(_) => meter.with_drafter(models.next()?),
         };
         Some((part.name().to_owned(), costs?))
     });

@@ -2,10 +2,11 @@
 
 use super::args::InspectArgs;
 use crate::cli::{
+    args::is_plain,
     failure::Failure,
     json,
     output::{count, decimal, numbers, table},
-    parts::{DrafterPart, Parts},
+    parts::Parts,
 };
 use drafthorse::{
     AcceptanceRule, SamplingOptions, Transformer,
@@ -17,13 +18,13 @@ use std::io::Write;
 
 /// Who says what is seen.
 pub(super) fn facts(args: &InspectArgs, parts: &Parts, rule: &dyn AcceptanceRule) -> Result<Facts, Failure> {
-    let drafter = match &parts.drafter {
-        DrafterPart::Model { name, model } => named(name, model),
-        other => other.name().to_owned(),
+    let drafter = match parts.drafter.model() {
+        Some(model) => named(parts.drafter.name(), model),
+        None => parts.drafter.name().to_owned(),
     };
     let length = args.drafting.length(&parts.drafter);
     let drafted =
-        if args.generate.is_some() && length > 0 { format!(", k = {length}") } else { String::new() };
+        if args.generate.is_some() && !is_plain(&length) { format!(", k = {length}") } else { String::new() };
     let options = args.parts.models.load_options(false);
     Ok(Facts {
         expert: [Some(named(&args.parts.expert, &parts.expert)), args.law.describe()]
@@ -97,18 +98,20 @@ pub(super) fn notes(
 ) -> Vec<String> {
     let mut notes = Vec::new();
     let without = positions.iter().filter(|p| p.expert.is_some() && p.drafter.is_none()).count();
-    match &parts.drafter {
-        DrafterPart::Model { model, .. } if without > 0 => notes.push(format!(
+    match parts.drafter.model() {
+        Some(model) if without > 0 => notes.push(format!(
             "at {} the drafter says nothing: its context has {} tokens and its vocabulary {}",
             count(without, "position"),
             model.config().context_len,
             model.config().vocab_size
         )),
-        DrafterPart::Model { .. } => {}
-        DrafterPart::None => notes.push("drafter: none; what needs its probabilities is left out".into()),
-        other @ DrafterPart::Ngram(_) => notes.push(format!(
+        Some(_) => {}
+        None if parts.drafter.is_none() => {
+            notes.push("drafter: none; what needs its probabilities is left out".into());
+        }
+        None => notes.push(format!(
             "drafter {} is no model and has no probabilities: what needs them is left out",
-            other.name()
+            parts.drafter.name()
         )),
     }
     if positions.len() < tokens {

@@ -86,7 +86,7 @@ impl SweepArgs {
     /// The models, with a rule that nobody asks for: points have their own.
     pub(crate) fn parts(&self) -> PartArgs {
         let (expert, models) = (self.expert.clone(), self.models.clone());
-        PartArgs { expert, models, rule: "lossless".into(), lenience: None }
+        PartArgs { expert, models, rule: None, lenience: None }
     }
 }
 

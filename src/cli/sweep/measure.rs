@@ -7,11 +7,7 @@ use super::{
     run::{Counts, Run},
     task::Item,
 };
-use crate::cli::{
-    failure::Failure,
-    interrupt::Interrupt,
-    parts::{DrafterPart, Parts},
-};
+use crate::cli::{drafters::DrafterPart, failure::Failure, interrupt::Interrupt, parts::Parts};
 use drafthorse::{
     Drafter, Engine, Error, ErrorKind, ModelDrafter, SequentialCascade, SequentialRule, SessionOptions,
     TokenId, Transformer, cost::Counted, logits::log_sum_exp, model::CachedModel,
@@ -45,10 +41,7 @@ struct Counters {
 
 impl Counters {
     fn new(parts: &Parts) -> Self {
-        let drafter = match &parts.drafter {
-            DrafterPart::Model { model, .. } => Some(Arc::new(Counted::new(model.clone()))),
-            DrafterPart::None | DrafterPart::Ngram(_) => None,
-        };
+        let drafter = parts.drafter.model().map(|model| Arc::new(Counted::new(model.clone())));
         Self { expert: Arc::new(Counted::new(parts.expert.clone())), drafter }
     }
 
@@ -134,7 +127,7 @@ impl<'a> Measure<'a> {
             Method::Speculative(rule) => (Some(rule.clone()), self.draft_length),
             Method::Expert | Method::Sequential(_) => (None, 0),
         };
-        SessionOptions { rule, draft_length: Some(length), ..self.options.clone() }
+        SessionOptions { rule, draft_length: Some(length.into()), ..self.options.clone() }
     }
 
     fn engine(&self, counters: &Counters, point: &Point) -> Result<Engine, Error> {
@@ -143,7 +136,7 @@ impl<'a> Measure<'a> {
                 Box::new(ModelDrafter::new(model.clone()).named(self.parts.drafter.name()))
             }
             (Method::Speculative(_), None) => self.parts.drafter.make(),
-            _ => DrafterPart::None.make(),
+            _ => DrafterPart::none().make(),
         };
         let mut builder = Engine::builder().expert(counters.expert.clone()).drafter(drafter);
         if let Some(tokenizer) = self.parts.expert.tokenizer() {
@@ -202,10 +195,7 @@ impl<'a> Measure<'a> {
 
     /// Parameters of expert and drafter.
     pub(super) fn parameters(&self) -> (usize, usize) {
-        let drafter = match &self.parts.drafter {
-            DrafterPart::Model { model, .. } => model.config().parameters(),
-            DrafterPart::None | DrafterPart::Ngram(_) => 0,
-        };
+        let drafter = self.parts.drafter.model().map_or(0, |model| model.config().parameters());
         (self.parts.expert.config().parameters(), drafter)
     }
 }
