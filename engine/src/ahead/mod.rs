@@ -43,6 +43,10 @@ use worker::Worker;
 /// nor a constraint. Elsewhere the drafter works as without this. Models whose rows depend on how many tokens are read at
 /// once, as on some GPUs, may draft other tokens than in a round by round run; the law of the text is the same.
 ///
+/// Drafter and expert then compute at the same time. On the CPU their operations run side by side: the helper threads go
+/// with the operation that began first, and the other one does without. So the expert takes longer, and where no processor
+/// is to spare nothing is won: [`AheadWhen::Measured`] finds that out.
+///
 /// A drafter that panics is not asked again: every further proposal is an error that says why.
 ///
 /// ```

@@ -2,7 +2,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs)]
 pub struct AheadOptions {
-    /// For how many ways in which a verification can turn out drafts are made ahead at most. 0 makes none.
+    /// For how many ways in which a verification can turn out drafts are made ahead at most, up to 1000. 0 makes none.
     pub outcomes: usize,
     /// When drafts are made ahead.
     pub when: AheadWhen,

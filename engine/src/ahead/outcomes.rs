@@ -6,6 +6,9 @@ use drafthorse_logits::{Proposal, Scores, TokenId, Verdict, largest};
 /// How fast the rest that no prepared token covers is taken to shrink with their number: `F^-s`.
 const EXPONENT: f64 = 1.0;
 
+/// No expert takes so long that more drafts could be made.
+const MOST: usize = 1000;
+
 /// A way in which a verification can turn out.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Outcome {
@@ -32,6 +35,7 @@ impl Outcomes {
     /// Up to `budget` outcomes for a proposal whose tokens stand with probability `rate` each.
     pub(super) fn of(proposal: &Proposal, rate: f64, budget: usize) -> Self {
         let k = proposal.tokens.len();
+        let budget = budget.min(MOST);
         let counts = whole(&fan_out(rate, k, budget as f64, EXPONENT), budget);
         let mut known = Vec::new();
         for (accepted, (&token, scores)) in proposal.tokens.iter().zip(&proposal.scores).enumerate() {
@@ -207,6 +211,14 @@ mod tests {
         assert!(later.more > 0 && later.known.iter().all(|outcome| outcome.accepted < 2));
         later.add_after(2, &rows[2]);
         assert_eq!(later.in_order(), outcomes);
+    }
+
+    #[test]
+    fn no_number_is_too_large() {
+        let rows = vec![scores(&[0.1, 0.6, 0.3]); 2];
+        let proposal = Proposal { tokens: vec![1], scores: rows };
+        assert_eq!(Outcomes::of(&proposal, 0.5, usize::MAX).in_order().len(), 5, "two tokens, or three");
+        assert!(Outcomes::of(&proposal, 0.5, 0).in_order().is_empty());
     }
 
     #[test]

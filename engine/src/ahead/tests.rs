@@ -4,7 +4,7 @@ mod drafts;
 mod trouble;
 
 use super::{Ahead, AheadOptions, AheadWhen, AheadWhy};
-use crate::{Engine, Provenance, SessionOptions};
+use crate::{DraftLength, Engine, Provenance, SessionOptions};
 use drafthorse_drafter::{Drafter, ModelDrafter};
 use drafthorse_logits::{Draws, Logits, Probs, Purpose, SamplingOptions, SeededDraws, TokenId};
 use drafthorse_model::{LanguageModel, ModelError, Segment, TableModel};
@@ -120,7 +120,12 @@ fn options(rng: &mut ChaCha8Rng) -> SessionOptions {
         1 => SamplingOptions { temperature, top_k: 4, ..Default::default() },
         _ => SamplingOptions { temperature, ..Default::default() },
     };
-    let draft_length = Some(rng.random_range(1..=4));
+    let max = rng.random_range(1..=4);
+    let draft_length = Some(match rng.random_range(0..4) {
+        0 => DraftLength::Confidence { threshold: 0.6, max },
+        1 => DraftLength::Entropy { threshold: 0.4, max },
+        _ => DraftLength::Fixed(max),
+    });
     let max_tokens = rng.random_range(8..20);
     SessionOptions { sampling, draft_length, max_tokens, seed: rng.random(), ..Default::default() }
 }
@@ -213,7 +218,8 @@ fn the_law_is_exact() {
     use drafthorse_logits::exact::{distance, outcomes};
     let [expert, drafter] = pair(5);
     let sampling = SamplingOptions { temperature: 1.0, top_k: 3, ..Default::default() };
-    let options = SessionOptions { sampling, max_tokens: 3, draft_length: Some(2), ..Default::default() };
+    let options =
+        SessionOptions { sampling, max_tokens: 3, draft_length: Some(2.into()), ..Default::default() };
     let law = |drafter: Box<dyn Drafter>| {
         let mut engine = engine(Slow::new(&expert, 0, 0), drafter, "lossless");
         outcomes(|draws| {

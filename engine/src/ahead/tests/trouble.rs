@@ -71,7 +71,7 @@ fn expert() -> Arc<Slow> {
 
 fn options() -> SessionOptions {
     let sampling = SamplingOptions { temperature: 1.0, ..Default::default() };
-    SessionOptions { sampling, max_tokens: 40, draft_length: Some(3), seed: 4, ..Default::default() }
+    SessionOptions { sampling, max_tokens: 40, draft_length: Some(3.into()), seed: 4, ..Default::default() }
 }
 
 /// The tokens of a text, and the error it broke off with.
