@@ -1,6 +1,7 @@
 //! Texts are those of the drafter alone, whatever the timing.
 
 mod drafts;
+mod measure;
 mod trouble;
 
 use super::{Ahead, AheadOptions, AheadWhen, AheadWhy};
