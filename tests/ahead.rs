@@ -5,12 +5,14 @@ mod common;
 
 use common::generate;
 use drafthorse::{
-    DeviceChoice, Drafter, Engine, ModelDrafter, SamplingOptions, SessionOptions, TokenId, Transformer,
-    WeightType, demo,
+    DeviceChoice, Drafter, Engine, LanguageModel, ModelDrafter, ModelError, SamplingOptions, SessionOptions,
+    TokenId, Transformer, WeightType, demo,
     engine::{Ahead, AheadOptions, AheadReport, AheadWhen, Stats},
+    logits::Logits,
+    model::Segment,
     open_device,
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 const PROMPTS: [&str; 3] = [
     "Question: Anna has 12 apples and gives 5 of them to Tom. How many apples are left?\nAnswer:",
@@ -30,24 +32,20 @@ impl Pair {
         Self { expert, drafter: demo::drafter(&device, WeightType::F32).unwrap() }
     }
 
-    fn engine(&self, drafter: impl Drafter + 'static) -> Engine {
-        Engine::builder().expert(self.expert.clone()).drafter(drafter).build().unwrap()
-    }
-
-    fn alone(&self) -> Engine {
-        self.engine(ModelDrafter::new(self.drafter.clone()))
-    }
-
-    fn ahead(&self, outcomes: usize, when: AheadWhen) -> (Engine, AheadReport) {
+    fn ahead(&self, outcomes: usize, when: AheadWhen) -> (Ahead, AheadReport) {
         let ahead = Ahead::new(ModelDrafter::new(self.drafter.clone()), AheadOptions { outcomes, when });
         let report = ahead.report();
-        (self.engine(ahead), report)
+        (ahead, report)
     }
 
     fn prompts(&self) -> Vec<Vec<TokenId>> {
         let tokenizer = self.expert.tokenizer().unwrap();
         PROMPTS.iter().map(|prompt| tokenizer.encode(prompt).unwrap()).collect()
     }
+}
+
+fn engine(expert: &Arc<impl LanguageModel>, drafter: impl Drafter + 'static) -> Engine {
+    Engine::builder().expert(expert.clone()).drafter(drafter).build().unwrap()
 }
 
 fn options(k: usize, temperature: f32) -> SessionOptions {
@@ -58,7 +56,9 @@ fn options(k: usize, temperature: f32) -> SessionOptions {
 #[test]
 fn texts_are_those_of_the_drafter_alone() {
     let pair = Pair::load();
-    let (mut alone, (mut ahead, report)) = (pair.alone(), pair.ahead(6, AheadWhen::Always));
+    let mut alone = engine(&pair.expert, ModelDrafter::new(pair.drafter.clone()));
+    let (ahead, report) = pair.ahead(6, AheadWhen::Always);
+    let mut ahead = engine(&pair.expert, ahead);
     for prompt in pair.prompts() {
         for (k, temperature) in [(2, 0.0), (3, 1.0), (4, 0.8)] {
             let options = options(k, temperature);
@@ -70,21 +70,53 @@ fn texts_are_those_of_the_drafter_alone() {
     assert!(report.stats().hit_rate().is_some());
 }
 
+/// An expert that does part of its work elsewhere.
+struct Elsewhere(Arc<Transformer>, Duration);
+
+impl LanguageModel for Elsewhere {
+    type Cache = <Transformer as LanguageModel>::Cache;
+
+    fn vocab_size(&self) -> usize {
+        self.0.vocab_size()
+    }
+
+    fn context_len(&self) -> usize {
+        self.0.context_len()
+    }
+
+    fn new_cache(&self) -> Self::Cache {
+        self.0.new_cache()
+    }
+
+    fn forward(&self, segments: &mut [Segment<'_, Self::Cache>]) -> Result<Vec<Logits>, ModelError> {
+        std::thread::sleep(self.1);
+        self.0.forward(segments)
+    }
+}
+
 /// Time with it and without, in turns. `cargo test --release --workspace --test ahead -- --ignored --nocapture`
 #[test]
 #[ignore = "measures"]
 fn what_it_costs() {
     let pair = Pair::load();
+    println!("on {} processors", std::thread::available_parallelism().unwrap());
+    measure(&pair, &pair.expert);
+    println!("an expert with 20 ms of work elsewhere");
+    measure(&pair, &Arc::new(Elsewhere(pair.expert.clone(), Duration::from_millis(20))));
+}
+
+fn measure(pair: &Pair, expert: &Arc<impl LanguageModel>) {
     let prompts = pair.prompts();
     for (k, temperature) in [(0, 0.0), (2, 0.0), (3, 0.0), (2, 1.0), (3, 1.0)] {
         let measured = AheadWhen::Measured { spare: false };
         let ways = [(1, AheadWhen::Always), (3, AheadWhen::Always), (6, AheadWhen::Always), (6, measured)];
-        let mut engines = vec![("alone".to_owned(), pair.alone(), None, Vec::new())];
+        let alone = engine(expert, ModelDrafter::new(pair.drafter.clone()));
+        let mut engines = vec![("alone".to_owned(), alone, None, Vec::new())];
         engines.extend(ways.iter().filter(|_| k > 0).map(|&(outcomes, when)| {
-            let (engine, report) = pair.ahead(outcomes, when);
-            (format!("{outcomes} outcomes, {when:?}"), engine, Some(report), Vec::new())
+            let (ahead, report) = pair.ahead(outcomes, when);
+            (format!("{outcomes} outcomes, {when:?}"), engine(expert, ahead), Some(report), Vec::new())
         }));
-        for pass in 0..6 {
+        for pass in 0..4 {
             for (_, engine, _, all) in &mut engines {
                 let mut stats = Stats::default();
                 for prompt in &prompts {

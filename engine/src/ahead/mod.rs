@@ -251,6 +251,7 @@ impl Ahead {
         let why = match (possible, self.pays.per_token()) {
             (Err(why), _) => AheadWhy::Impossible(why),
             (Ok(()), _) if self.pays.is_settled_by_order() => AheadWhy::Asked,
+            (Ok(()), _) if self.pays.is_comparing() => AheadWhy::Comparing,
             (Ok(()), [Some(with), Some(without)]) => AheadWhy::Measured { with, without },
             (Ok(()), _) => AheadWhy::Begin,
         };

@@ -4,9 +4,9 @@ use super::AheadWhen;
 use std::time::{Duration, Instant};
 
 /// Rounds of one side at a time. The first of them still has to do with the other side and is not counted.
-const STRETCH: u32 = 16;
-/// Stretches of a comparison, both sides in turns.
-const STRETCHES: u32 = 4;
+const STRETCH: u32 = 8;
+/// Stretches of a comparison, both sides in turns: what else the machine does changes slowly, and hits both.
+const STRETCHES: u32 = 8;
 /// Rounds until the first comparison, and after it.
 const CALM: u32 = 64;
 /// The most rounds between comparisons.
@@ -36,7 +36,7 @@ impl Side {
 
     /// Leaves what was long ago no more weight than a comparison has.
     fn fade(&mut self) {
-        let share = (f64::from(STRETCH * 2) / self.rounds).min(1.0);
+        let share = (f64::from(STRETCH * STRETCHES / 2) / self.rounds).min(1.0);
         self.seconds *= share;
         self.rounds *= share;
         self.tokens *= share;
@@ -81,6 +81,11 @@ impl Pays {
     /// Time of a token with it and without, as far as known.
     pub(super) fn per_token(&self) -> [Option<Duration>; 2] {
         [1, 0].map(|side| self.sides[side].per_token().map(Duration::from_secs_f64))
+    }
+
+    /// Whether both sides are being tried.
+    pub(super) fn is_comparing(&self) -> bool {
+        self.stretches > 0
     }
 
     /// Whether nothing is to be measured.

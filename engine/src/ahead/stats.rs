@@ -38,6 +38,8 @@ pub enum AheadWhy {
     Asked,
     /// Nothing was compared yet; it begins as the options say.
     Begin,
+    /// Both are being tried in turns.
+    Comparing,
     /// By the time of a token, with it and without.
     Measured {
         /// With drafting ahead.
@@ -70,6 +72,7 @@ impl fmt::Display for AheadWhy {
             Self::New => f.write_str("no draft was asked for"),
             Self::Asked => f.write_str("it was asked for"),
             Self::Begin => f.write_str("that is the first guess, and nothing was compared yet"),
+            Self::Comparing => f.write_str("both are being tried in turns"),
             Self::Measured { with, without } => {
                 write!(f, "a token takes {:.2} ms with it and {:.2} ms without", ms(with), ms(without))
             }
