@@ -3,7 +3,7 @@
 use drafthorse_logits::{TokenId, Verdict};
 
 /// The most tokens a text may take back and still be the same one.
-const TAKEN_BACK: usize = 64;
+pub(crate) const TAKEN_BACK: usize = 64;
 
 /// The running text.
 #[derive(Clone, Debug, Default)]

@@ -1,4 +1,7 @@
-use super::edges::{Edges, NONE};
+use super::{
+    edges::{Edges, NONE},
+    undo::{Change, Journal, Mark},
+};
 use drafthorse_logits::TokenId;
 
 /// The longest suffix that is told apart from longer ones.
@@ -25,6 +28,8 @@ pub(crate) struct Automaton {
     at: u32,
     /// How many different tokens it has read: no state has more edges.
     tokens: usize,
+    /// What it takes to forget tokens, where that is wanted.
+    journal: Option<Journal>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +58,8 @@ pub(crate) struct Next {
 
 impl Default for Automaton {
     fn default() -> Self {
-        Self { states: vec![State::new(0)], edges: Edges::default(), last: ROOT, at: 0, tokens: 0 }
+        let (states, edges) = (vec![State::new(0)], Edges::default());
+        Self { states, edges, last: ROOT, at: 0, tokens: 0, journal: None }
     }
 }
 
@@ -69,12 +75,44 @@ impl Automaton {
         (self.last, self.at) = (ROOT, 0);
     }
 
-    /// Goes on after a text, or the beginning of one, that was read before: of a long one its last [`DEPTH`] tokens.
-    pub(crate) fn resume(&mut self, text: &[TokenId]) {
-        let run = &text[text.len().saturating_sub(DEPTH as usize)..];
-        let mut place = Place::default();
-        run.iter().for_each(|&token| place.advance(self, token));
-        (self.last, self.at) = (place.state, place.len);
+    /// The same for a text whose last `depth` tokens can be forgotten again.
+    pub(crate) fn with_undo(depth: usize) -> Self {
+        Self { journal: Some(Journal::new(depth)), ..Self::default() }
+    }
+
+    /// Forgets the last tokens of the text, as if they had not been read; `false` where it remembers too little for that.
+    pub(crate) fn forget(&mut self, tokens: usize) -> bool {
+        (0..tokens).all(|_| self.forget_last())
+    }
+
+    fn forget_last(&mut self) -> bool {
+        let Some((mark, changes)) = self.journal.as_mut().and_then(Journal::take) else { return false };
+        for change in changes {
+            match change {
+                Change::Counted { state } => self.states[state as usize].count -= 1,
+                Change::Followed { state, best } => {
+                    let state = &mut self.states[state as usize];
+                    state.followed -= 1;
+                    state.best = best;
+                }
+                Change::Linked { state, link } => self.states[state as usize].link = link,
+                Change::Moved { edge, target } => self.edges.set_target(edge, target),
+            }
+        }
+        while self.edges.len() > mark.edges
+            && let Some((state, first)) = self.edges.pop()
+        {
+            self.states[state as usize].first = first;
+        }
+        self.states.truncate(mark.states);
+        (self.last, self.at, self.tokens) = (mark.last, mark.at, mark.tokens);
+        true
+    }
+
+    fn note(&mut self, change: Change) {
+        if let Some(journal) = &mut self.journal {
+            journal.note(change);
+        }
     }
 
     /// Forgets everything but the memory it has.
@@ -83,11 +121,24 @@ impl Automaton {
         self.states.push(State::new(0));
         self.edges.clear();
         self.tokens = 0;
+        self.journal.iter_mut().for_each(Journal::clear);
         self.begin();
+    }
+
+    /// The text goes on with these tokens.
+    pub(crate) fn extend(&mut self, tokens: &[TokenId]) {
+        for &token in tokens {
+            self.push(token);
+        }
     }
 
     /// The text goes on with `token`.
     pub(crate) fn push(&mut self, token: TokenId) {
+        let Self { last, at, tokens, .. } = *self;
+        let (states, edges) = (self.states.len(), self.edges.len());
+        self.journal
+            .iter_mut()
+            .for_each(|journal| journal.begin(Mark { states, edges, last, at, tokens, changes: 0 }));
         let mut start = self.last;
         if self.at == DEPTH {
             self.at -= 1;
@@ -136,12 +187,14 @@ impl Automaton {
                 self.states[part as usize].best = copy;
             }
         }
-        self.states[whole as usize].link = part;
+        let link = std::mem::replace(&mut self.states[whole as usize].link, part);
+        self.note(Change::Linked { state: whole, link });
         let mut at = from;
         while let Some(edge) = self.edges.find(at, token)
             && self.edges.get(edge).is_some_and(|edge| edge.target == whole)
         {
             self.edges.set_target(edge, part);
+            self.note(Change::Moved { edge, target: whole });
             if at == ROOT {
                 break;
             }
@@ -154,12 +207,12 @@ impl Automaton {
     fn count(&mut self, start: u32, token: TokenId, current: u32) {
         let mut at = current;
         loop {
-            let state = &mut self.states[at as usize];
-            state.count += 1;
+            self.states[at as usize].count += 1;
+            self.note(Change::Counted { state: at });
             if at == ROOT {
                 break;
             }
-            at = state.link;
+            at = self.states[at as usize].link;
         }
         at = start;
         loop {
@@ -171,10 +224,11 @@ impl Automaton {
             if counts[0] >= counts[1] {
                 state.best = edge;
             }
+            self.note(Change::Followed { state: at, best });
             if at == ROOT {
                 return;
             }
-            at = state.link;
+            at = self.states[at as usize].link;
         }
     }
 
@@ -248,7 +302,8 @@ impl Automaton {
 
     /// Bytes held.
     pub(crate) fn bytes(&self) -> usize {
-        self.states.capacity() * size_of::<State>() + self.edges.bytes()
+        let journal = self.journal.as_ref().map_or(0, Journal::bytes);
+        self.states.capacity() * size_of::<State>() + self.edges.bytes() + journal
     }
 
     /// Whether the next token surely takes no more memory.
@@ -267,7 +322,7 @@ pub(crate) struct Place {
 
 impl Place {
     /// The text goes on with `token`.
-    pub(crate) fn advance(&mut self, automaton: &Automaton, token: TokenId) {
+    fn advance(&mut self, automaton: &Automaton, token: TokenId) {
         *self = self.inner(automaton);
         loop {
             let target = automaton.target(self.state, token);
@@ -283,6 +338,14 @@ impl Place {
         }
     }
 
+    /// The place after some more tokens of the text.
+    pub(crate) fn read(mut self, automaton: &Automaton, tokens: &[TokenId]) -> Self {
+        for &token in tokens {
+            self.advance(automaton, token);
+        }
+        self
+    }
+
     /// The place from which the text goes on: of a suffix as long as they get, all but its first token.
     pub(crate) fn inner(self, automaton: &Automaton) -> Self {
         let len = self.len.min(DEPTH - 1);
@@ -291,115 +354,4 @@ impl Place {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::collections::HashMap;
-
-    type Counts = HashMap<Vec<TokenId>, (u32, HashMap<TokenId, u32>)>;
-
-    /// How often each run stands in the texts, and what follows it, by hand.
-    fn by_hand(texts: &[Vec<TokenId>]) -> Counts {
-        let mut counts = Counts::new();
-        for text in texts {
-            for end in 1..=text.len() {
-                for start in end.saturating_sub(DEPTH as usize)..end {
-                    let entry = counts.entry(text[start..end].to_vec()).or_default();
-                    entry.0 += 1;
-                    if let Some(&next) = text.get(end) {
-                        *entry.1.entry(next).or_default() += 1;
-                    }
-                }
-            }
-        }
-        counts
-    }
-
-    fn place_of(automaton: &Automaton, run: &[TokenId]) -> Place {
-        let mut place = Place::default();
-        run.iter().for_each(|&token| place.advance(automaton, token));
-        place
-    }
-
-    fn check(automaton: &Automaton, texts: &[Vec<TokenId>]) {
-        for (run, (count, followers)) in by_hand(texts) {
-            let place = place_of(automaton, &run);
-            assert_eq!((place.len as usize, automaton.occurrences(place)), (run.len(), count), "{run:?}");
-            if run.len() == DEPTH as usize {
-                continue;
-            }
-            let total = f64::from(followers.values().sum::<u32>());
-            let shares: HashMap<_, _> =
-                automaton.all(place.state).map(|next| (next.token, next.share)).collect();
-            let wanted = followers.iter().map(|(&token, &n)| (token, f64::from(n) / total)).collect();
-            assert_eq!(shares, wanted, "after {run:?}");
-            let best = automaton.best(place.state).map(|next| next.share);
-            assert_eq!(best, followers.values().max().map(|&n| f64::from(n) / total), "after {run:?}");
-        }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(60))]
-
-        #[test]
-        fn runs_are_counted_as_by_hand(
-            texts in prop::collection::vec(prop::collection::vec(0u32..3, 0..40), 1..4)
-        ) {
-            let mut automaton = Automaton::default();
-            for text in &texts {
-                automaton.begin();
-                text.iter().for_each(|&token| automaton.push(token));
-            }
-            check(&automaton, &texts);
-        }
-
-        /// Where runs are cut: a text that repeats itself is longer than the depth.
-        #[test]
-        fn long_runs_are_counted_up_to_the_depth(
-            piece in prop::collection::vec(0u32..3, 1..50), times in 1usize..6, tail in prop::collection::vec(0u32..3, 0..9)
-        ) {
-            let text = [piece.repeat(times), tail, piece].concat();
-            let mut automaton = Automaton::default();
-            text.iter().for_each(|&token| automaton.push(token));
-            check(&automaton, &[text]);
-        }
-
-        /// A text that is taken back and goes on otherwise: the runs that end before stay, the other end is counted too.
-        #[test]
-        fn a_text_goes_on_from_any_place(
-            text in prop::collection::vec(0u32..3, 1..100), keep in 0usize..100, other in prop::collection::vec(0u32..3, 0..90)
-        ) {
-            let keep = keep.min(text.len());
-            let mut automaton = Automaton::default();
-            text.iter().for_each(|&token| automaton.push(token));
-            automaton.resume(&text[..keep]);
-            other.iter().for_each(|&token| automaton.push(token));
-            let whole = [&text[..keep], &other].concat();
-            for end in 1..=whole.len() {
-                for start in end.saturating_sub(DEPTH as usize)..end {
-                    prop_assert_eq!(place_of(&automaton, &whole[start..end]).len as usize, end - start);
-                }
-            }
-            prop_assert_eq!(automaton.end(), place_of(&automaton, &whole));
-            let read = text.len() + other.len();
-            prop_assert_eq!(automaton.occurrences(Place::default()) as usize, read);
-        }
-
-        #[test]
-        fn memory_is_linear(text in prop::collection::vec(0u32..4, 1000..3000)) {
-            let mut automaton = Automaton::default();
-            text.iter().for_each(|&token| automaton.push(token));
-            prop_assert!(automaton.states.len() <= 2 * text.len() && automaton.edges.spare() < 8 * text.len());
-        }
-    }
-
-    #[test]
-    fn what_is_cleared_is_gone() {
-        let mut automaton = Automaton::default();
-        [1, 2, 1, 2].iter().for_each(|&token| automaton.push(token));
-        automaton.clear();
-        assert_eq!(place_of(&automaton, &[1]).len, 0);
-        [3, 3].iter().for_each(|&token| automaton.push(token));
-        check(&automaton, &[vec![3, 3]]);
-    }
-}
+mod tests;

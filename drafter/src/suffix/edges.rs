@@ -58,6 +58,25 @@ impl Edges {
         self.all[at as usize].target = target;
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Takes back the last edge that was added: its state, and what is the first edge of it again.
+    pub(crate) fn pop(&mut self) -> Option<(u32, u32)> {
+        let at = self.all.len().checked_sub(1)? as u32;
+        let Edge { from, token, next, .. } = self.all[at as usize];
+        let mask = self.slots.len() - 1;
+        let mut slot = hash(from, token) & mask;
+        while self.slots[slot] != at {
+            slot = (slot + 1) & mask;
+        }
+        // It was placed last, so nothing was placed behind it.
+        self.slots[slot] = NONE;
+        self.all.pop();
+        Some((from, next))
+    }
+
     /// The edges of a state, the first of which is `first`.
     pub(crate) fn of(&self, first: u32) -> impl Iterator<Item = (u32, &Edge)> {
         let mut at = first;

@@ -4,7 +4,9 @@ mod automaton;
 mod drafter;
 mod edges;
 mod paths;
+mod saved;
 mod store;
+mod undo;
 
 pub use drafter::{SuffixDrafter, SuffixOptions};
 pub use paths::Branch;

@@ -15,7 +15,7 @@ const PARTS: usize = 4;
 /// Texts of earlier requests, ready to be looked up: what [`SuffixDrafter`](crate::SuffixDrafter)s share.
 ///
 /// It never holds more bytes than its bound. When it is full, the oldest quarter is forgotten at once, which takes no
-/// longer than freeing it. A token takes 60 to 120 bytes.
+/// longer than freeing it. A token takes 60 to 150 bytes.
 #[derive(Debug)]
 pub struct SuffixStore {
     bound: usize,
@@ -63,7 +63,7 @@ pub(crate) struct Cursor {
 }
 
 impl Default for SuffixStore {
-    /// At most 64 MiB, about a million tokens.
+    /// At most 64 MiB, about half a million tokens.
     fn default() -> Self {
         Self { bound: 64 << 20, inner: RwLock::default() }
     }
@@ -224,8 +224,8 @@ impl Part {
         let (seen, tail) = (self.tokens.len(), sequence.len().saturating_sub(DEPTH as usize));
         // Where texts came in between, it may stand there longer by now.
         let known = known.filter(|cursor| cursor.seen == seen && cursor.read >= tail);
-        let (mut place, from) = known.map_or((Place::default(), tail), |cursor| (cursor.place, cursor.read));
-        sequence[from..].iter().for_each(|&token| place.advance(&self.automaton, token));
+        let (place, from) = known.map_or((Place::default(), tail), |cursor| (cursor.place, cursor.read));
+        let place = place.read(&self.automaton, &sequence[from..]);
         Cursor { id: self.id, seen, read: sequence.len(), place }
     }
 }
