@@ -7,6 +7,7 @@
 //!
 //! Source: Kumar, Dao, May, "Speculative Speculative Decoding", 2026.
 
+mod about;
 mod draft;
 mod options;
 mod outcomes;
@@ -21,8 +22,9 @@ mod worker;
 pub use options::{AheadOptions, AheadWhen};
 pub use stats::{AheadReport, AheadStats, AheadWhy};
 
+use about::About;
 use draft::Draft;
-use drafthorse_drafter::{DraftRequest, Drafter};
+use drafthorse_drafter::{DraftRequest, Drafter, PartCounts};
 use drafthorse_logits::{Draws, Memory, Proposal, SeededDraws, TokenId, Verdict};
 use drafthorse_model::{ModelError, Vocabulary};
 use outcomes::{Acceptance, Outcomes};
@@ -76,31 +78,8 @@ pub struct Ahead {
     report: AheadReport,
     /// The most tokens asked for in the last round.
     asked: usize,
-}
-
-/// What is said of the drafter, which may be busy when it is asked.
-struct About {
-    name: String,
-    vocab_size: Option<usize>,
-    vocabulary: Option<Vocabulary>,
-    context_len: Option<usize>,
-    is_calibrated: bool,
-    is_stepwise: bool,
-    is_pure: bool,
-}
-
-impl About {
-    fn of(drafter: &dyn Drafter) -> Self {
-        Self {
-            name: drafter.name().into(),
-            vocab_size: drafter.vocab_size(),
-            vocabulary: drafter.vocabulary().cloned(),
-            context_len: drafter.context_len(),
-            is_calibrated: drafter.is_calibrated(),
-            is_stepwise: drafter.is_stepwise(),
-            is_pure: drafter.is_pure(),
-        }
-    }
+    /// What the drafter said of its last proposal; nothing where scores say it.
+    confidences: Vec<f64>,
 }
 
 impl std::fmt::Debug for Ahead {
@@ -131,6 +110,7 @@ impl Ahead {
             acceptance: Acceptance::NEW,
             report: AheadReport::default(),
             asked: 0,
+            confidences: Vec::new(),
         }
     }
 
@@ -141,7 +121,7 @@ impl Ahead {
 
     /// The draws of this round, if a draft can be made ahead of the next one; or why not.
     fn possible(&self, request: &DraftRequest<'_>, draws: &dyn Draws) -> Result<SeededDraws, &'static str> {
-        if !(self.about.is_stepwise && self.about.is_pure) {
+        if !self.about.is_foreseeable() {
             return Err("the drafter drafts all at once, or from what it has seen and heard");
         }
         if request.memory != Memory::off() {
@@ -165,6 +145,7 @@ impl Ahead {
         here: Option<&SeededDraws>,
     ) -> Result<(Proposal, Came), ModelError> {
         let start = Instant::now();
+        self.confidences.clear();
         let found = here.and_then(|here| self.shared.find(sequence, request, here));
         let ready = if found == Some(true) { self.ready(sequence, request, draws)? } else { None };
         let (proposal, came, saved) = if let Some(ready) = ready {
@@ -206,7 +187,7 @@ impl Ahead {
 
     /// Makes the draft. Where others may be made ahead of what comes of it, with raw scores, which say more of that.
     fn anew(
-        &self,
+        &mut self,
         sequence: &[TokenId],
         request: &DraftRequest<'_>,
         draws: &mut dyn Draws,
@@ -215,7 +196,12 @@ impl Ahead {
         // What is being made is of no use any more, and its maker lets go of the drafter after its next step.
         self.shared.next_epoch();
         let request = DraftRequest { raw: request.raw || (possible && self.pays.is_on()), ..*request };
-        let propose = |drafter: &mut dyn Drafter| drafter.propose(sequence, &request, draws);
+        let confidences = &mut self.confidences;
+        let propose = |drafter: &mut dyn Drafter| {
+            let proposal = drafter.propose(sequence, &request, draws)?;
+            confidences.extend_from_slice(drafter.confidences());
+            Ok(proposal)
+        };
         self.shared.guarded(&mut self.shared.drafter(), propose)
     }
 
@@ -332,10 +318,19 @@ impl Drafter for Ahead {
     fn observe(&mut self, verdict: &Verdict) {
         self.acceptance.learn(verdict);
         self.shared.hear(*verdict);
-        if !(self.about.is_stepwise && self.about.is_pure) {
+        if !self.about.is_foreseeable() {
             // Nobody else asks it. If it panics, the next to ask says so.
             let _ = self.shared.guarded(&mut self.shared.drafter(), |_| Ok(()));
         }
+    }
+
+    fn confidences(&self) -> &[f64] {
+        &self.confidences
+    }
+
+    /// Waits for the step the other thread is in.
+    fn parts(&self) -> Vec<PartCounts> {
+        self.shared.drafter().parts()
     }
 }
 

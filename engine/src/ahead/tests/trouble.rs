@@ -5,8 +5,8 @@ use crate::{Ahead, Engine, Error, ErrorKind, SessionOptions};
 use crossbeam_channel::bounded;
 use drafthorse_drafter::{DraftRequest, Drafter, ModelDrafter, NgramDrafter};
 use drafthorse_logits::{
-    Constraint, ConstraintError, Context, Draws, LogitsProcessor, Matcher, Proposal, SamplingOptions,
-    TokenId, TokenSet, Verdict, processors::Mirostat,
+    Constraint, ConstraintError, Context, Draws, LogitsProcessor, Matcher, Memory, Proposal, Sampler,
+    SamplingOptions, SeededDraws, TokenId, TokenSet, Verdict, processors::Mirostat,
 };
 use drafthorse_model::ModelError;
 use std::{
@@ -58,6 +58,10 @@ impl Drafter for Odd {
     ) -> Result<Proposal, ModelError> {
         (self.act)(sequence)?;
         self.model.propose(sequence, request, draws)
+    }
+
+    fn confidences(&self) -> &[f64] {
+        &[0.25]
     }
 
     fn observe(&mut self, verdict: &Verdict) {
@@ -267,6 +271,29 @@ fn verdicts_are_heard_in_order() {
         assert!(heard == expected[..heard.len()]);
         assert!(heard.len() == expected.len() || pure && heard.len() > 3);
     }
+}
+
+#[test]
+fn what_the_drafter_says_of_its_proposal_is_handed_on() {
+    let mut ahead = Ahead::new(Odd { pure: false, ..Odd::new(|_| Ok(())) }, always(6));
+    assert!(ahead.confidences().is_empty());
+    let sampler = Sampler::new(&SamplingOptions::default()).unwrap();
+    let (memory, stop) = (Memory::off(), None);
+    let request = DraftRequest {
+        max: 1,
+        score_after: false,
+        raw: false,
+        vocab: VOCAB,
+        prompt: 1,
+        memory,
+        sampler: &sampler,
+        stop,
+    };
+    for _ in 0..2 {
+        ahead.propose(&[1], &request, &mut SeededDraws::new(0, 1)).unwrap();
+        assert_eq!(ahead.confidences(), [0.25]);
+    }
+    assert!(ahead.parts().is_empty());
 }
 
 /// Drafters that look tokens up work as without.
