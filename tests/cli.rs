@@ -128,6 +128,28 @@ fn a_pair_is_checked() {
     let report: Value = serde_json::from_slice(&unfit.stdout).unwrap();
     assert_eq!(report["fits"], false);
     assert!(report["reason"].as_str().unwrap().contains("draft 320, expert 4096"));
+    assert!(report["bridge"].is_null(), "without a tokenizer nothing can be translated");
+}
+
+/// Models with different tokenizers work together by a bridge, which is named with what it costs.
+#[test]
+fn a_bridge_between_tokenizers_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let assets = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo");
+    std::fs::copy(assets.join("drafter/config.json"), folder.path().join("config.json")).unwrap();
+    // The demo's tokenizer with its mark as a text.
+    let tokenizer = std::fs::read_to_string(assets.join("tokenizer.json")).unwrap();
+    let mut tokenizer: Value = serde_json::from_str(&tokenizer).unwrap();
+    tokenizer["added_tokens"] = Value::Array(Vec::new());
+    let path = folder.path().join("tokenizer.json");
+    std::fs::write(path, tokenizer.to_string().replace("<|endoftext|>", "<|end|>")).unwrap();
+    let name = folder.path().to_str().unwrap();
+    let text = run(&["check", "demo", name]);
+    assert!(text.status.success() && out(&text).contains("a bridge works: tli"), "{}", out(&text));
+    let report: Value = serde_json::from_slice(&run(&["check", "demo", name, "--json"]).stdout).unwrap();
+    assert_eq!((&report["fits"], &report["bridge"]["name"]), (&false.into(), &"tli".into()));
+    assert_eq!(report["bridge"]["shared_tokens"], 4095);
+    assert_eq!(report["bridge"]["drafter_steps_per_token"], 1.0);
 }
 
 #[test]

@@ -47,6 +47,27 @@ pub trait StopRule: std::fmt::Debug + Send + Sync {
     fn ends(&self, draft: &Proposal) -> bool;
 }
 
+/// What was counted of a drafter that is part of another.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct PartCounts {
+    /// Its name.
+    pub name: String,
+    /// How often it was asked.
+    pub asked: u64,
+    /// How often its proposal was used.
+    pub used: u64,
+    /// Tokens proposed in those.
+    pub drafted: u64,
+    /// Tokens that were looked at.
+    pub examined: u64,
+    /// Tokens that were accepted.
+    pub accepted: u64,
+    /// Tokens a second in the rounds that used it, the latest counting most; `None` where it is not measured, or was used
+    /// too seldom.
+    pub tokens_per_second: Option<f64>,
+}
+
 /// Proposes tokens.
 ///
 /// A text begins with [`prepare`](Self::prepare), once, with the prompt but its last token (not for a prompt
@@ -120,6 +141,17 @@ pub trait Drafter: Send {
 
     /// Hears what became of its proposal.
     fn observe(&mut self, _verdict: &Verdict) {}
+
+    /// How sure it is of each token of its last proposal, given those before it, in `[0, 1]`: for a drafter whose scores
+    /// do not say. Empty where it does not know.
+    fn confidences(&self) -> &[f64] {
+        &[]
+    }
+
+    /// What was counted of each of the drafters it is made of, for reports. Empty for one that is not made of others.
+    fn parts(&self) -> Vec<PartCounts> {
+        Vec::new()
+    }
 }
 
 impl std::fmt::Debug for dyn Drafter + '_ {
@@ -168,5 +200,13 @@ impl<D: Drafter + ?Sized> Drafter for Box<D> {
 
     fn observe(&mut self, verdict: &Verdict) {
         (**self).observe(verdict);
+    }
+
+    fn confidences(&self) -> &[f64] {
+        (**self).confidences()
+    }
+
+    fn parts(&self) -> Vec<PartCounts> {
+        (**self).parts()
     }
 }

@@ -1,7 +1,13 @@
 //! Drafters: what proposes the tokens an expert verifies.
 //!
 //! * [`ModelDrafter`]: a small language model;
+//! * [`TranslatedDrafter`]: a language model with another tokenizer than the expert's, by the tokens that both share
+//!   ([`TokenDrafter`]) or as text ([`TextDrafter`]);
 //! * [`NgramDrafter`]: looks up what followed the last tokens when they stood in the text before;
+//! * [`SuffixDrafter`]: as that, for suffixes of any length, with counts, and in the texts of earlier requests too;
+//! * [`NgramMemoryDrafter`]: looks up what followed the last tokens most often in all texts so far;
+//! * [`HybridDrafter`]: several of them, of which each round uses the one that pays most;
+//! * [`ChainDrafter`]: a small language model, whose tokens a smaller drafter guesses;
 //! * [`NoDrafter`]: proposes nothing, which makes every round plain decoding;
 //! * anything that implements [`Drafter`].
 //!
@@ -21,12 +27,27 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod chain;
+mod disk;
 mod drafter;
+mod error;
+mod hybrid;
+mod memory;
 mod model;
 mod ngram;
 mod none;
+mod running;
+mod suffix;
+mod translated;
 
-pub use drafter::{DraftRequest, Drafter, StopRule};
+pub use chain::ChainDrafter;
+pub use disk::{Fingerprint, StoreError};
+pub use drafter::{DraftRequest, Drafter, PartCounts, StopRule};
+pub use error::DrafterError;
+pub use hybrid::{Clock, HybridDrafter, SystemClock};
+pub use memory::{NgramMemory, NgramMemoryDrafter, NgramMemoryOptions};
 pub use model::ModelDrafter;
 pub use ngram::NgramDrafter;
 pub use none::NoDrafter;
+pub use suffix::{Branch, StoreMemory, SuffixDrafter, SuffixOptions, SuffixStore};
+pub use translated::{Bridge, Choice, TextDrafter, TokenDrafter, TranslatedDrafter};

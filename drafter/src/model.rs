@@ -23,7 +23,12 @@ impl std::fmt::Debug for ModelDrafter {
 impl ModelDrafter {
     /// Drafts with this model.
     pub fn new<M: LanguageModel>(model: Arc<M>) -> Self {
-        Self { model: Box::new(CachedModel::new(model)), name: "model".into() }
+        Self::over(Box::new(CachedModel::new(model)))
+    }
+
+    /// Drafts with a model that already is a function of the sequence.
+    pub fn over(model: Box<dyn SequenceModel>) -> Self {
+        Self { model, name: "model".into() }
     }
 
     /// The same drafter under another name in reports.
@@ -42,15 +47,7 @@ impl ModelDrafter {
         request: &DraftRequest<'_>,
     ) -> Result<Option<Scores>, ModelError> {
         let logits = self.model.logits(sequence, 1)?;
-        let mut row = logits.row(0).to_vec();
-        // Where the vocabularies are padded to different lengths: ids that the expert lacks cannot be
-        // proposed, ids that only the expert has never are.
-        row.resize(request.vocab, f32::NEG_INFINITY);
-        let context = Context::new(sequence, request.prompt).remembering(memory);
-        match request.sampler.scores(&context, &row) {
-            Err(LogitsError::NothingLeft { .. }) if row.iter().any(|logit| logit.is_finite()) => Ok(None),
-            scores => Ok(scores.map(Some)?),
-        }
+        score_row(logits.row(0), sequence, memory, request)
     }
 
     /// The proposal where the most probable tokens are all that matters, so that no row need be read; `None`
@@ -61,12 +58,7 @@ impl ModelDrafter {
         request: &DraftRequest<'_>,
         draws: &mut dyn Draws,
     ) -> Result<Option<Proposal>, ModelError> {
-        // A most probable token that the expert lacks would not be the one to propose.
-        if !request.sampler.is_argmax()
-            || request.raw
-            || request.stop.is_some()
-            || self.model.vocab_size() > request.vocab
-        {
+        if !best_is_enough(&*self.model, request) {
             return Ok(None);
         }
         let room = (self.model.context_len() - sequence.len()).saturating_add(1);
@@ -80,10 +72,39 @@ impl ModelDrafter {
         let tokens = drafted.map(|(row, at)| draws.pick(at, Purpose::Draft, row.probs())).collect();
         Ok(Some(Proposal { tokens, scores }))
     }
+}
 
-    fn can_read(&self, sequence: &[TokenId]) -> bool {
-        let known = self.model.vocab_size();
-        sequence.len() <= self.model.context_len() && sequence.iter().all(|&token| (token as usize) < known)
+/// Whether a model can read a sequence.
+pub(crate) fn can_read(model: &dyn SequenceModel, sequence: &[TokenId]) -> bool {
+    let known = model.vocab_size();
+    sequence.len() <= model.context_len() && sequence.iter().all(|&token| (token as usize) < known)
+}
+
+/// Whether the most probable token of each row is all that matters.
+pub(crate) fn best_is_enough(model: &dyn SequenceModel, request: &DraftRequest<'_>) -> bool {
+    // A most probable token that the expert lacks would not be the one to propose.
+    request.sampler.is_argmax()
+        && !request.raw
+        && request.stop.is_none()
+        && model.vocab_size() <= request.vocab
+}
+
+/// The scores of a model's row after `sequence`, over the expert's vocabulary; `None` where the sampler leaves nothing of
+/// what it says.
+pub(crate) fn score_row(
+    row: &[f32],
+    sequence: &[TokenId],
+    memory: Memory,
+    request: &DraftRequest<'_>,
+) -> Result<Option<Scores>, ModelError> {
+    let mut row = row.to_vec();
+    // Where the vocabularies are padded to different lengths: ids that the expert lacks cannot be
+    // proposed, ids that only the expert has never are.
+    row.resize(request.vocab, f32::NEG_INFINITY);
+    let context = Context::new(sequence, request.prompt).remembering(memory);
+    match request.sampler.scores(&context, &row) {
+        Err(LogitsError::NothingLeft { .. }) if row.iter().any(|logit| logit.is_finite()) => Ok(None),
+        scores => Ok(scores.map(Some)?),
     }
 }
 
@@ -113,7 +134,7 @@ impl Drafter for ModelDrafter {
     }
 
     fn prepare(&mut self, sequence: &[TokenId]) -> Result<(), ModelError> {
-        if self.can_read(sequence) { self.model.logits(sequence, 0).map(drop) } else { Ok(()) }
+        if can_read(&*self.model, sequence) { self.model.logits(sequence, 0).map(drop) } else { Ok(()) }
     }
 
     fn propose(
@@ -123,7 +144,7 @@ impl Drafter for ModelDrafter {
         draws: &mut dyn Draws,
     ) -> Result<Proposal, ModelError> {
         let mut proposal = Proposal::empty();
-        if !self.can_read(sequence) {
+        if !can_read(&*self.model, sequence) {
             return Ok(proposal);
         }
         if let Some(proposal) = self.propose_greedily(sequence, request, draws)? {

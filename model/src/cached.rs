@@ -126,12 +126,7 @@ impl<M: LanguageModel> CachedModel<M> {
     }
 
     fn check(&self, sequence: &[TokenId], rows: usize) -> Result<(), ModelError> {
-        if sequence.is_empty() {
-            return Err(ModelError::EmptySequence);
-        }
-        if rows > sequence.len() {
-            return Err(ModelError::Rows { rows, tokens: sequence.len() });
-        }
+        check_rows(sequence, rows)?;
         // Known before the first chunk is read.
         let context = self.model.context_len();
         if sequence.len() > context {
@@ -139,6 +134,17 @@ impl<M: LanguageModel> CachedModel<M> {
         }
         Ok(())
     }
+}
+
+/// Whether there are tokens, and as many as rows are asked for.
+pub(crate) fn check_rows(sequence: &[TokenId], rows: usize) -> Result<(), ModelError> {
+    if sequence.is_empty() {
+        return Err(ModelError::EmptySequence);
+    }
+    if rows > sequence.len() {
+        return Err(ModelError::Rows { rows, tokens: sequence.len() });
+    }
+    Ok(())
 }
 
 impl<M: LayeredModel> CachedModel<M> {

@@ -123,6 +123,12 @@ pub enum ModelError {
         /// Size of the model's vocabulary.
         vocab: usize,
     },
+    /// A drafter whose tokens cannot be made the expert's.
+    #[error("drafter and expert cannot be translated: {message}")]
+    Translation {
+        /// What is wrong and what would be right.
+        message: String,
+    },
     /// A device that does not exist on this machine or in this build.
     #[error("device `{device}` {message}")]
     Device {

@@ -29,6 +29,7 @@ mod shortcut;
 mod table;
 mod text;
 mod token_bytes;
+mod translation;
 mod vocabulary;
 
 #[cfg(feature = "transformer")]
@@ -50,6 +51,9 @@ pub use shortcut::Shortcut;
 pub use table::TableModel;
 pub use text::{Detokenizer, TextDecoder};
 pub use token_bytes::{AddedToken, ByteCoding, TokenBytes, token_bytes};
+pub use translation::{
+    Overlap, Spelling, TextCoder, TextOverlap, TokenMap, Transcriber, TranslatedModel, Translation,
+};
 pub use vocabulary::{Difference, Vocabulary};
 
 #[cfg(feature = "transformer")]

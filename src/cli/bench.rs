@@ -172,12 +172,9 @@ impl Bench<'_> {
         plain: Option<&Plain>,
     ) -> Result<Option<Measured>, Failure> {
         let args = self.args;
-        let engine = parts::engine(
-            parts::Expert::alone(self.expert),
-            setting.drafter(plain),
-            &setting.parts(&args.parts)?,
-            setting.length.clone(),
-        )?;
+        let rule = parts::acceptance_rule(&setting.parts(&args.parts)?)?;
+        let engine =
+            parts::engine(setting.begin(self.expert, plain)?, self.expert, rule, setting.length.clone())?;
         let options = SessionOptions {
             sampling: args.sampling.options(self.expert.tokenizer(), args.max_tokens)?,
             seed: args.sampling.seed.value,

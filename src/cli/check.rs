@@ -1,5 +1,7 @@
 //! `drafthorse check`
 
+mod bridge;
+
 use super::{
     Outcome,
     args::CheckArgs,
@@ -7,18 +9,19 @@ use super::{
     output::{numbers, table},
     parts,
 };
+use bridge::Crossing;
 use drafthorse::{
     Error, demo,
     engine::check_pair,
     model::{ModelConfig, Tokenizer, Vocabulary},
 };
 use serde_json::json;
-use std::{io::Write, process::ExitCode};
+use std::{io::Write, process::ExitCode, sync::Arc};
 
 /// What is compared: nothing of it needs the weights.
 struct Facts {
     config: ModelConfig,
-    tokenizer: Option<Tokenizer>,
+    tokenizer: Option<Arc<Tokenizer>>,
 }
 
 impl Facts {
@@ -28,21 +31,21 @@ impl Facts {
     ) -> Result<Self, Failure> {
         if name == "demo" {
             let (config, tokenizer) = demo()?;
-            return Ok(Self { config, tokenizer: Some(tokenizer) });
+            return Ok(Self { config, tokenizer: Some(tokenizer.into()) });
         }
         if name == "demo-drafter" {
             let (config, tokenizer) = demo::drafter_facts()?;
-            return Ok(Self { config, tokenizer: Some(tokenizer) });
+            return Ok(Self { config, tokenizer: Some(tokenizer.into()) });
         }
         if name == "ngram" {
             return Err(Failure::new("ngram is no model: it fits every expert"));
         }
         let folder = parts::folder(name)?;
-        Ok(Self { config: ModelConfig::read(folder)?, tokenizer: Tokenizer::find(folder)? })
+        Ok(Self { config: ModelConfig::read(folder)?, tokenizer: Tokenizer::find(folder)?.map(Arc::new) })
     }
 
     fn vocabulary(&self) -> Option<&Vocabulary> {
-        self.tokenizer.as_ref().map(Tokenizer::vocabulary)
+        self.tokenizer.as_deref().map(Tokenizer::vocabulary)
     }
 
     fn sides(&self) -> (usize, Option<&Vocabulary>) {
@@ -54,24 +57,33 @@ pub(crate) fn run(args: &CheckArgs) -> Outcome {
     let expert = Facts::read(&args.expert, demo::expert_facts)?;
     let drafter = Facts::read(&args.drafter, demo::drafter_facts)?;
     let verdict = check_pair(drafter.sides(), expert.sides());
-    let notes = notes(&expert, &drafter);
+    let mut notes = notes(&expert, &drafter);
+    let crossing = Crossing::between(&expert, &drafter).unwrap_or_else(|error| {
+        notes.push(format!("there is no bridge between the tokenizers: {error}"));
+        None
+    });
+    let works = verdict.is_ok() || crossing.is_some();
     let compared = expert.vocabulary().is_some() && drafter.vocabulary().is_some();
     let mut out = std::io::stdout().lock();
     if args.json {
-        serde_json::to_writer_pretty(&mut out, &report(&expert, &drafter, &verdict, &notes))?;
+        serde_json::to_writer_pretty(
+            &mut out,
+            &report(&expert, &drafter, &verdict, &notes, crossing.as_ref()),
+        )?;
         writeln!(out)?;
     } else {
         writeln!(out, "{}\n", facts_table(args, &expert, &drafter))?;
         for note in &notes {
             writeln!(out, "note: {note}")?;
         }
-        match &verdict {
-            Ok(()) if compared => writeln!(out, "They fit: every token means the same to both.")?,
-            Ok(()) => writeln!(out, "The sizes fit; whether the tokens mean the same is not known.")?,
-            Err(error) => writeln!(out, "They do not fit: {error}.")?,
+        match (&verdict, &crossing) {
+            (_, Some(crossing)) => crossing.write(&mut out)?,
+            (Ok(()), _) if compared => writeln!(out, "They fit: every token means the same to both.")?,
+            (Ok(()), _) => writeln!(out, "The sizes fit; whether the tokens mean the same is not known.")?,
+            (Err(error), _) => writeln!(out, "They do not fit: {error}.")?,
         }
     }
-    Ok(if verdict.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if works { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn report(
@@ -79,6 +91,7 @@ fn report(
     drafter: &Facts,
     verdict: &Result<(), Error>,
     notes: &[String],
+    crossing: Option<&Crossing>,
 ) -> serde_json::Value {
     let side = |facts: &Facts| {
         json!({
@@ -93,6 +106,7 @@ fn report(
         "fits": verdict.is_ok(),
         "tokens_compared": expert.vocabulary().is_some() && drafter.vocabulary().is_some(),
         "reason": verdict.as_ref().err().map(ToString::to_string),
+        "bridge": crossing.map(Crossing::report),
         "notes": notes,
         "expert": side(expert),
         "drafter": side(drafter),

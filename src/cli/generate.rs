@@ -14,8 +14,8 @@ use super::{
 };
 use anstyle::{AnsiColor, Style};
 use drafthorse::{
-    AcceptanceRule, DraftLength, Engine, Finish, Kind, SamplingOptions, SessionOptions, Stats, Step, TokenId,
-    Transformer,
+    AcceptanceRule, DraftLength, Engine, Finish, Kind, Lossless, SamplingOptions, SessionOptions, Stats,
+    Step, TokenId, Transformer,
     engine::{Provenance, StepToken},
     inspect::Names,
     logits::{Stage, drift::Drift},
@@ -44,7 +44,7 @@ pub(crate) fn run(mut args: GenerateArgs) -> Outcome {
     let k = args.draft_length(&parts.drafter);
     let law = args.law.open(&args.parts.models)?;
     let expert = Expert { model: &parts.expert, law: &law };
-    let mut engine = parts::engine(expert, parts.drafter.make(), &args.parts, k.clone())?;
+    let mut engine = parts::engine(parts.drafter.begin(expert)?, &parts.expert, rule.clone(), k.clone())?;
     let mut result = Generation::default();
     if args.echo {
         write!(anstream::stdout(), "{prompt_text}")?;
@@ -303,7 +303,8 @@ fn compare(
 ) -> Result<Option<Compared>, Failure> {
     let k = args.draft_length(&parts.drafter);
     let timed = |k: DraftLength| {
-        let engine = parts::engine(expert, parts.drafter.make(), &args.parts, k)?;
+        let rule = options.rule.clone().unwrap_or_else(|| Arc::new(Lossless));
+        let engine = parts::engine(parts.drafter.begin(expert)?, &parts.expert, rule, k)?;
         let text = parts::measure(engine, prompt, options, interrupt)?;
         Ok::<_, Failure>(text.map(|text| (text.stats.tokens_per_second().unwrap_or(0.0), text.tokens)))
     };

@@ -101,7 +101,8 @@ fn generate(
     };
     let k = args.drafting.length(&parts.drafter);
     let expert = parts::Expert { model: &parts.expert, law };
-    let mut engine = parts::engine(expert, parts.drafter.make(), &args.parts, k)?;
+    let mut engine =
+        parts::engine(parts.drafter.begin(expert)?, &parts.expert, parts::acceptance_rule(&args.parts)?, k)?;
     // After Ctrl-C what is there so far is looked at; a second one ends the program.
     let interrupt = Interrupt::listen();
     for step in engine.session(prompt, &options)? {

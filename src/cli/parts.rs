@@ -8,7 +8,8 @@ use super::{
     laws::ExpertLaw,
 };
 use drafthorse::{
-    DraftLength, Drafter, Engine, SessionOptions, Stats, TokenId, Transformer, demo,
+    DraftLength, Engine, SessionOptions, Stats, TokenId, Transformer, demo,
+    engine::EngineBuilder,
     model::{LoadOptions, LoadedDevice, set_threads},
     open_device, synthetic,
     verifier::{AcceptanceRule, rule},
@@ -152,26 +153,14 @@ impl<'a> Expert<'a> {
     }
 }
 
-/// An engine over these parts.
+/// An engine of what was begun with an expert and a drafter.
 pub(crate) fn engine(
-    expert: Expert<'_>,
-    drafter: Box<dyn Drafter>,
-    args: &PartArgs,
-    draft_length: DraftLength,
-) -> Result<Engine, Failure> {
-    engine_with(expert, drafter, acceptance_rule(args)?, draft_length)
-}
-
-/// The same with this rule.
-pub(crate) fn engine_with(
-    expert: Expert<'_>,
-    drafter: Box<dyn Drafter>,
+    begun: EngineBuilder,
+    expert: &Transformer,
     rule: Arc<dyn AcceptanceRule>,
     draft_length: DraftLength,
 ) -> Result<Engine, Failure> {
-    let builder = Engine::builder().drafter(drafter).rule(rule).draft_length(draft_length);
-    let mut builder = expert.law.give(builder, expert.model)?;
-    let expert = expert.model;
+    let mut builder = begun.rule(rule).draft_length(draft_length);
     if let Some(tokenizer) = expert.tokenizer() {
         builder = builder.detokenizer(tokenizer.clone());
     }

@@ -148,7 +148,7 @@ impl<'a> Tuning<'a> {
 
     fn engine(&self, part: &DrafterPart, name: &str, length: DraftLength) -> Result<Engine, Failure> {
         let rule = rule(name).map_err(Failure::new)?;
-        parts::engine_with(parts::Expert::alone(self.expert), part.make(), rule, length)
+        parts::engine(part.begin(parts::Expert::alone(self.expert))?, self.expert, rule, length)
     }
 
     /// Writes texts with the longest drafts, and predicts from them what shorter ones would bring.

@@ -5,11 +5,12 @@ use crate::cli::{
     drafters::{self, DrafterPart},
     failure::Failure,
     output,
-    parts::{self, Measured},
+    parts::{self, Expert, Measured},
 };
 use drafthorse::{
-    DraftLength, Drafter, NoDrafter, SyntheticDrafter, TokenId, Transformer,
+    DraftLength, Engine, SyntheticDrafter, TokenId, Transformer,
     cost::{CostMeter, RoundCosts},
+    engine::EngineBuilder,
     model::{CachedModel, SequenceModel},
 };
 use std::{collections::BTreeSet, fmt, str::FromStr, sync::Arc, time::Duration};
@@ -113,17 +114,22 @@ impl Setting {
         matches!(self.source, Source::Synthetic(_))
     }
 
-    /// A new drafter. Plain decoding comes first, and so is known where it is needed.
-    pub(super) fn drafter(&self, plain: Option<&Plain>) -> Box<dyn Drafter> {
+    /// The expert with a new drafter. Plain decoding comes first, and so is known where it is needed.
+    pub(super) fn begin(
+        &self,
+        expert: &Arc<Transformer>,
+        plain: Option<&Plain>,
+    ) -> Result<EngineBuilder, Failure> {
         match (&self.source, plain) {
-            (Source::Part(part), _) => part.make(),
+            (Source::Part(part), _) => part.begin(Expert::alone(expert)),
             (Source::Synthetic(synthetic), Some(plain)) => {
                 let drafter = SyntheticDrafter::new(plain.sequence.clone(), synthetic.acceptance);
                 let drafter = drafter.expect("the rate was checked when it was read");
                 let step = plain.step.mul_f64(synthetic.cost);
-                Box::new(drafter.with_step(step).with_seed(plain.seed).named(&self.name))
+                let drafter = drafter.with_step(step).with_seed(plain.seed).named(&self.name);
+                Ok(Engine::builder().expert(expert.clone()).drafter(drafter))
             }
-            (Source::Synthetic(_), None) => Box::new(NoDrafter),
+            (Source::Synthetic(_), None) => Ok(Engine::builder().expert(expert.clone())),
         }
     }
 
@@ -141,7 +147,7 @@ impl Setting {
         match (self.meter, &self.source) {
             (Some(number), _) => meter.with_drafter(number),
             (None, Source::Synthetic(synthetic)) => Some(meter.free()?.with_draft_cost(synthetic.cost)),
-            (None, Source::Part(_)) => meter.free(),
+            (None, Source::Part(part)) => meter.free().filter(|_| part.is_lookup()),
         }
     }
 }

@@ -69,7 +69,8 @@ pub(super) fn run(
 ) -> Result<(), Failure> {
     for drafter in drafters {
         // A drafter that does not fit drafts nothing, whatever its steps would cost.
-        parts::engine(parts::Expert::alone(expert), drafter.make(), &args.parts, 1.into())?;
+        let begun = drafter.begin(parts::Expert::alone(expert))?;
+        parts::engine(begun, expert, parts::acceptance_rule(&args.parts)?, 1.into())?;
     }
     let mut meter = setting::meter(expert, drafters, LENGTH, 1..=ROWS);
     let bar = ProgressBar::new(SWEEPS as u64);
@@ -103,8 +104,8 @@ fn outlooks(meter: &CostMeter, drafters: &[DrafterPart], rates: &[f64]) -> Vec<O
     let mut models = 0..;
     let costs = drafters.iter().filter_map(|part| {
         let costs = match part.model() {
-            None if part.is_none() => None,
-            None => meter.free(),
+            None if part.is_lookup() => meter.free(),
+            None => None,
             Some(_) => meter.with_drafter(models.next()?),
         };
         Some((part.name().to_owned(), costs?))

@@ -1,0 +1,219 @@
+use super::{
+    clock::{Clock, SystemClock},
+    merit::{Merit, Probing},
+};
+use crate::{DraftRequest, Drafter, DrafterError, PartCounts};
+use drafthorse_logits::{Draws, Proposal, TokenId, Verdict};
+use drafthorse_model::{ModelError, Vocabulary};
+use std::time::Duration;
+
+/// Asks several drafters in the order of their merit, until one has something to say.
+///
+/// The merit of a drafter is how many tokens a second its rounds give, the expert's pass included, as far as verdicts
+/// said. Now and then another one than the best is asked first, ever less often while nothing changes. A drafter that
+/// knows how sure it is ([`Drafter::confidences`]) gives way to the next where it is not sure enough of its first token;
+/// its proposal is used if nobody else has one.
+///
+/// The choice depends on rounds that are over and on what is said of distributions, never on a token, so every rule
+/// keeps its law. It depends on times, too, so that the same seed need not give the same text, unless the rule follows
+/// the noise of positions alone (exact match, coupled noise); a [`Clock`] that does not measure makes it repeatable.
+///
+/// Source: choosing among drafters by what verified texts say of them is in the spirit of `HedgeSpec`, 2026.
+pub struct HybridDrafter {
+    parts: Vec<Part>,
+    name: String,
+    min_confidence: f64,
+    probing: Probing,
+    clock: Box<dyn Clock>,
+    /// Whose proposal the last was.
+    chosen: Option<usize>,
+    /// How long that took to draft, and when it was there.
+    drafted: (Duration, Duration),
+}
+
+/// One of the drafters of a hybrid.
+struct Part {
+    drafter: Box<dyn Drafter>,
+    counts: PartCounts,
+    merit: Merit,
+}
+
+impl Part {
+    fn new(drafter: Box<dyn Drafter>) -> Self {
+        let counts = PartCounts { name: drafter.name().to_owned(), ..PartCounts::default() };
+        Self { drafter, counts, merit: Merit::default() }
+    }
+}
+
+impl std::fmt::Debug for HybridDrafter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "HybridDrafter {{ {} }}", self.name)
+    }
+}
+
+impl HybridDrafter {
+    /// How sure a drafter must be of its first token if nothing else is said.
+    pub const MIN_CONFIDENCE: f64 = 0.4;
+
+    /// Asks these drafters; as long as nothing is known of their merit, in this order.
+    ///
+    /// # Errors
+    ///
+    /// Fewer than two, or two with different tokens.
+    pub fn new(drafters: Vec<Box<dyn Drafter>>) -> Result<Self, DrafterError> {
+        if drafters.len() < 2 {
+            return Err(DrafterError::TooFew { given: drafters.len() });
+        }
+        for (at, right) in drafters.iter().enumerate() {
+            drafters[..at].iter().try_for_each(|left| check_tokens(&**left, &**right))?;
+        }
+        let name = drafters.iter().map(super::super::drafter::Drafter::name).collect::<Vec<_>>().join("+");
+        let parts = drafters.into_iter().map(Part::new).collect();
+        let (probing, clock) = (Probing::default(), Box::new(SystemClock::default()));
+        let (min_confidence, drafted) = (Self::MIN_CONFIDENCE, Default::default());
+        Ok(Self { parts, name, min_confidence, probing, clock, chosen: None, drafted })
+    }
+
+    /// How sure of its first token a drafter must be not to give way; 0 to 1.
+    ///
+    /// # Errors
+    ///
+    /// [`DrafterError::OutOfRange`].
+    pub fn with_min_confidence(mut self, value: f64) -> Result<Self, DrafterError> {
+        if !(0.0..=1.0).contains(&value) {
+            return Err(DrafterError::OutOfRange { option: "min confidence", value, range: "0 to 1" });
+        }
+        self.min_confidence = value;
+        Ok(self)
+    }
+
+    /// Measures by another clock.
+    #[must_use]
+    pub fn with_clock(mut self, clock: impl Clock + 'static) -> Self {
+        self.clock = Box::new(clock);
+        self
+    }
+
+    /// Asks one drafter, and counts.
+    fn ask(
+        &mut self,
+        part: usize,
+        sequence: &[TokenId],
+        request: &DraftRequest<'_>,
+        draws: &mut dyn Draws,
+    ) -> Result<Asked, ModelError> {
+        let start = self.clock.now();
+        let part = &mut self.parts[part];
+        part.counts.asked += 1;
+        let proposal = part.drafter.propose(sequence, request, draws)?;
+        let time = self.clock.now().saturating_sub(start);
+        if proposal.scores.is_empty() {
+            part.merit.lose(time);
+        }
+        let sure = part.drafter.confidences().first().is_none_or(|first| *first >= self.min_confidence);
+        Ok(Asked { proposal, time, sure })
+    }
+}
+
+/// What a drafter said.
+struct Asked {
+    proposal: Proposal,
+    time: Duration,
+    sure: bool,
+}
+
+/// Whether two drafters can speak of the same tokens.
+fn check_tokens(left: &dyn Drafter, right: &dyn Drafter) -> Result<(), DrafterError> {
+    let difference = match (left.vocabulary(), right.vocabulary()) {
+        (Some(a), Some(b)) => a.first_difference(b).map(|difference| format!("token {}", difference.token)),
+        _ => match (left.vocab_size(), right.vocab_size()) {
+            (Some(a), Some(b)) if a != b => Some(format!("{a} and {b} of them")),
+            _ => None,
+        },
+    };
+    let [left, right] = [left, right].map(|drafter| drafter.name().to_owned());
+    difference.map_or(Ok(()), |difference| Err(DrafterError::Tokens { left, right, difference }))
+}
+
+impl Drafter for HybridDrafter {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn vocab_size(&self) -> Option<usize> {
+        self.parts.iter().filter_map(|part| part.drafter.vocab_size()).max()
+    }
+
+    fn vocabulary(&self) -> Option<&Vocabulary> {
+        self.parts.iter().find_map(|part| part.drafter.vocabulary())
+    }
+
+    /// The shortest of its parts: beyond it, the others are asked alone.
+    fn context_len(&self) -> Option<usize> {
+        self.parts.iter().filter_map(|part| part.drafter.context_len()).min()
+    }
+
+    fn is_calibrated(&self) -> bool {
+        self.parts.iter().all(|part| part.drafter.is_calibrated())
+    }
+
+    fn is_stepwise(&self) -> bool {
+        self.parts.iter().all(|part| part.drafter.is_stepwise())
+    }
+
+    fn prepare(&mut self, sequence: &[TokenId]) -> Result<(), ModelError> {
+        self.parts.iter_mut().try_for_each(|part| part.drafter.prepare(sequence))
+    }
+
+    fn propose(
+        &mut self,
+        sequence: &[TokenId],
+        request: &DraftRequest<'_>,
+        draws: &mut dyn Draws,
+    ) -> Result<Proposal, ModelError> {
+        let merits: Vec<_> = self.parts.iter().map(|part| part.merit).collect();
+        let mut unsure = None;
+        self.chosen = None;
+        let mut found = None;
+        for part in self.probing.order(&merits) {
+            let asked = self.ask(part, sequence, request, draws)?;
+            if asked.proposal.scores.is_empty() {
+                continue;
+            }
+            if asked.sure {
+                found = Some((part, asked));
+                break;
+            }
+            unsure = unsure.or(Some((part, asked)));
+        }
+        let Some((part, Asked { proposal, time, .. })) = found.or(unsure) else {
+            return Ok(Proposal::empty());
+        };
+        self.chosen = Some(part);
+        self.drafted = (time, self.clock.now());
+        self.parts[part].counts.used += 1;
+        self.parts[part].counts.drafted += proposal.tokens.len() as u64;
+        Ok(proposal)
+    }
+
+    fn observe(&mut self, verdict: &Verdict) {
+        let Some(chosen) = self.chosen.take() else { return };
+        let (time, since) = self.drafted;
+        let part = &mut self.parts[chosen];
+        part.merit.learn(verdict.accepted + 1, time + self.clock.now().saturating_sub(since));
+        part.counts.examined += verdict.examined() as u64;
+        part.counts.accepted += verdict.accepted as u64;
+        part.drafter.observe(verdict);
+    }
+
+    fn confidences(&self) -> &[f64] {
+        self.chosen.map_or(&[], |part| self.parts[part].drafter.confidences())
+    }
+    fn parts(&self) -> Vec<PartCounts> {
+        let counts = |part: &Part| {
+            let tokens_per_second = Some(part.merit.rate()).filter(|rate| rate.is_finite());
+            PartCounts { tokens_per_second, ..part.counts.clone() }
+        };
+        self.parts.iter().map(counts).collect()
+    }
+}
