@@ -75,6 +75,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let tokenizer = expert.tokenizer().ok_or("the demo expert has a tokenizer")?;
     let prompts = PROMPTS.iter().map(|prompt| tokenizer.encode(prompt)).collect::<Result<Vec<_>, _>>()?;
     measure(&expert, &prompts, turns)?;
+    read_prompt(&expert, turns)?;
     println!("\nWhat a search expects of the demo expert:");
     search(&expert, &prompts, 32)?;
     println!(
@@ -120,6 +121,32 @@ fn measure(
         let per_pass = *emitted as f64 / *rounds as f64;
         println!("{name:<12} {k}  {rate:>10.3}  {per_pass:>13.2}  {:>7.2}", alone / entry.time());
     }
+    Ok(())
+}
+
+/// How long a prompt of 1024 tokens takes, which a drafter with a cache of its own has to read too.
+fn read_prompt(expert: &Arc<Transformer>, turns: usize) -> Result<(), Box<dyn std::error::Error>> {
+    let prompt = synthetic::random_tokens(1, 1024, 4000);
+    let options = SessionOptions { max_tokens: 1, ..Default::default() };
+    let shortcut = Shortcut::Exit(3);
+    let mut best = [f64::INFINITY; 3];
+    for _ in 0..turns.max(1) {
+        let apart = ModelDrafter::new(Arc::new(expert.shortened(&shortcut)?));
+        let builders = [
+            Engine::builder().expert(expert.clone()).draft_length(0),
+            self_speculation::builder(expert, &shortcut)?,
+            Engine::builder().expert(expert.clone()).drafter(apart),
+        ];
+        for (best, builder) in best.iter_mut().zip(builders) {
+            let mut engine = builder.build()?;
+            let mut session = engine.session(&prompt, &options)?;
+            session.try_for_each(|step| step.map(drop))?;
+            *best = best.min(session.stats().prompt_time.as_secs_f64());
+        }
+    }
+    let [alone, shared, apart] = best;
+    let times = (shared / alone, apart / alone);
+    println!("\nReading a prompt, in times without drafts: {shortcut} {:.2}, apart {:.2}", times.0, times.1);
     Ok(())
 }
 
