@@ -2,6 +2,7 @@ use drafthorse_drafter::Drafter;
 use drafthorse_model::Vocabulary;
 
 /// What is said of the drafter, which may be busy when it is asked.
+#[allow(clippy::struct_excessive_bools, reason = "each is an answer of the drafter")]
 pub(super) struct About {
     pub(super) name: String,
     pub(super) vocab_size: Option<usize>,
@@ -10,6 +11,7 @@ pub(super) struct About {
     pub(super) is_calibrated: bool,
     pub(super) is_stepwise: bool,
     pub(super) is_pure: bool,
+    pub(super) drafts_trees: bool,
 }
 
 impl About {
@@ -22,6 +24,7 @@ impl About {
             is_calibrated: drafter.is_calibrated(),
             is_stepwise: drafter.is_stepwise(),
             is_pure: drafter.is_pure(),
+            drafts_trees: drafter.drafts_trees(),
         }
     }
 

@@ -25,7 +25,9 @@ pub use stats::{AheadReport, AheadStats, AheadWhy};
 use about::About;
 use draft::Draft;
 use drafthorse_drafter::{DraftRequest, Drafter, PartCounts};
-use drafthorse_logits::{Draws, Memory, Proposal, SeededDraws, TokenId, Verdict};
+use drafthorse_logits::{
+    DraftTree, Draws, Memory, Proposal, SeededDraws, TokenId, TreePlan, TreeVerdict, Verdict,
+};
 use drafthorse_model::{ModelError, Vocabulary};
 use outcomes::{Acceptance, Outcomes};
 use pays::Pays;
@@ -322,6 +324,34 @@ impl Drafter for Ahead {
             // Nobody else asks it. If it panics, the next to ask says so.
             let _ = self.shared.guarded(&mut self.shared.drafter(), |_| Ok(()));
         }
+    }
+
+    fn drafts_trees(&self) -> bool {
+        self.about.drafts_trees
+    }
+
+    /// Trees are made when they are asked for, and not ahead.
+    fn propose_tree(
+        &mut self,
+        sequence: &[TokenId],
+        request: &DraftRequest<'_>,
+        plan: &TreePlan,
+        draws: &mut dyn Draws,
+    ) -> Result<Option<DraftTree>, ModelError> {
+        self.shared.next_epoch();
+        self.shared.forget();
+        self.pays.interrupt();
+        let propose = |drafter: &mut dyn Drafter| drafter.propose_tree(sequence, request, plan, draws);
+        self.shared.guarded(&mut self.shared.drafter(), propose)
+    }
+
+    fn observe_tree(&mut self, tree: &DraftTree, verdict: &TreeVerdict) {
+        let hear = |drafter: &mut dyn Drafter| {
+            drafter.observe_tree(tree, verdict);
+            Ok(())
+        };
+        // If it panics, the next to ask says so.
+        let _ = self.shared.guarded(&mut self.shared.drafter(), hear);
     }
 
     fn confidences(&self) -> &[f64] {
