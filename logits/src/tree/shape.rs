@@ -80,7 +80,9 @@ pub enum ShapeError {
         branching: &'static str,
     },
     /// A text that is no shape.
-    #[error("`{found}` is no shape of a tree; children a level, such as 3x2x1 or 3x2+1, or best:NODES:DEPTH:CHILDREN")]
+    #[error(
+        "`{found}` is no shape of a tree; children a level, such as 3x2x1 or 3x2+1, or best:NODES:DEPTH:CHILDREN"
+    )]
     Text {
         /// The text.
         found: String,
@@ -290,7 +292,9 @@ impl FromStr for Children {
     fn from_str(text: &str) -> Result<Self, ParseIntError> {
         match text.trim().parse() {
             Ok(count) => Ok(Self::Each(count)),
-            Err(_) => text.split('+').map(|count| count.trim().parse()).collect::<Result<_, _>>().map(Self::List),
+            Err(_) => {
+                text.split('+').map(|count| count.trim().parse()).collect::<Result<_, _>>().map(Self::List)
+            }
         }
     }
 }
