@@ -37,3 +37,4 @@ bench:
     cargo bench --bench engine
     cargo bench --bench rules
     cargo bench --bench verify_cost
+    cargo bench --bench never_loses

@@ -21,8 +21,9 @@ pub use drafthorse_verifier as verifier;
 pub use constraint::{Grammar, GrammarError, TokenTable};
 pub use drafter::{DraftRequest, Drafter, ModelDrafter, NgramDrafter, NoDrafter};
 pub use engine::{
-    Adaptive, DraftLength, Engine, Error, ErrorKind, Finish, Pending, Provenance, SequentialCascade,
-    SequentialRule, SequentialStats, SequentialText, Session, SessionOptions, Stats, Step, StepToken,
+    Adaptive, Asked, DraftCosts, DraftLength, Engine, Error, ErrorKind, Finish, Pending, Provenance,
+    SequentialCascade, SequentialRule, SequentialStats, SequentialText, Session, SessionOptions, Stats, Step,
+    StepToken,
 };
 pub use logits::{
     Draws, LogitsProcessor, Probs, Proposal, Purpose, SamplingOptions, Scores, TokenId, Verdict,

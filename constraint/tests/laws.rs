@@ -6,7 +6,7 @@
 
 use drafthorse_constraint::{Grammar, TokenTable};
 use drafthorse_drafter::{Drafter, ModelDrafter, NgramDrafter, NoDrafter};
-use drafthorse_engine::{Engine, SessionOptions};
+use drafthorse_engine::{Adaptive, DraftCosts, DraftLength, Engine, SessionOptions};
 use drafthorse_logits::{
     Constraint, ConstraintError, Matcher, SamplingOptions, TokenId, TokenSet,
     exact::{distance, outcomes},
@@ -127,6 +127,17 @@ fn of_engine(engine: &mut Engine, options: &SessionOptions) -> Law {
     })
 }
 
+/// From 0 tokens up, and by rules that end drafts.
+fn lengths() -> Vec<DraftLength> {
+    let costs = DraftCosts::new(vec![(1, 1.0), (4, 1.2)], vec![(1, 0.2)]).with_acceptance(vec![0.6]);
+    let rules = [
+        DraftLength::Confidence { threshold: 0.6, max: 3 },
+        DraftLength::Entropy { threshold: 0.35, max: 3 },
+        Adaptive::up_to(3).with_costs(costs).into(),
+    ];
+    (0..=3).map(DraftLength::from).chain(rules).collect()
+}
+
 fn drafters() -> [(&'static str, Box<dyn Drafter>); 5] {
     [
         ("another model", Box::new(ModelDrafter::new(other_model()))),
@@ -170,14 +181,15 @@ fn drafts_do_not_change_the_law_of_a_constrained_text() {
             for rule in rules {
                 for (name, drafter) in drafters() {
                     let mut engine = engine(drafter, rule());
-                    for k in 0..=3 {
-                        let mut options = SessionOptions { draft_length: Some(k.into()), ..options.clone() };
+                    for (k, length) in lengths().into_iter().enumerate() {
+                        let mut options =
+                            SessionOptions { draft_length: Some(length.clone()), ..options.clone() };
                         if k == 2 {
                             options.constraint = Some(Arc::new(spelled()));
                         }
                         let difference = distance(&of_engine(&mut engine, &options), &paper);
                         let case =
-                            format!("{}, {name}, k = {k}, ends {ends:?}, T = {temperature}", rule().name());
+                            format!("{}, {name}, {length}, ends {ends:?}, T = {temperature}", rule().name());
                         assert!(difference < 1e-6, "{case}: {difference}");
                     }
                 }
@@ -201,10 +213,10 @@ fn cascades_follow_their_law_of_restricted_models() {
             let plain = on_paper(&options, |sequence| masked(&expert(), sequence, ends, 1.0));
             assert!(distance(&plain, &paper) > 0.01, "the cascade must do something");
             let mut engine = engine(ModelDrafter::new(other_model()), rule(&spec).unwrap());
-            for k in 1..=3 {
-                let options = SessionOptions { draft_length: Some(k.into()), ..options.clone() };
+            for length in lengths().split_off(1) {
+                let options = SessionOptions { draft_length: Some(length.clone()), ..options.clone() };
                 let difference = distance(&of_engine(&mut engine, &options), &paper);
-                assert!(difference < 1e-6, "{spec}, k = {k}, ends {ends:?}: {difference}");
+                assert!(difference < 1e-6, "{spec}, {length}, ends {ends:?}: {difference}");
             }
         }
     }

@@ -1,6 +1,7 @@
 use crate::{
     DraftLength, Engine, Error, ErrorKind,
     compatible::{Expert, check_drafter},
+    length::Learnt,
 };
 use drafthorse_drafter::{Drafter, NoDrafter};
 use drafthorse_model::{Detokenizer, LanguageModel};
@@ -83,6 +84,7 @@ impl EngineBuilder {
             drafter: self.drafter,
             rule: self.rule,
             draft_length: self.draft_length,
+            learnt: Learnt::default(),
             detokenizer: self.detokenizer,
         })
     }

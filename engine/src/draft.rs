@@ -1,6 +1,6 @@
 //! What is proposed in a round: what a constraint forces, and what the drafter says.
 
-use crate::{Error, Session, constrained::Constrained, raced::Raced};
+use crate::{Error, Session, constrained::Constrained, length::Plan, raced::Raced};
 use drafthorse_drafter::{DraftRequest, Drafter};
 use drafthorse_logits::{Draws, Memory, Origin, Proposal, TokenId, Verdict};
 use drafthorse_model::ModelError;
@@ -19,6 +19,8 @@ pub(crate) struct Draft {
     sources: Vec<Source>,
     /// Where the drafter's proposal stands, if it was asked for one as a whole.
     whole: Option<Range<usize>>,
+    /// How sure a drafter without probabilities said it is of its first tokens.
+    sure: Vec<f64>,
 }
 
 /// Where a proposed token comes from.
@@ -51,12 +53,12 @@ impl Draft {
     /// What the drafter proposes where nothing is forced.
     fn free(proposal: Proposal) -> Self {
         let whole = Some(0..proposal.tokens.len());
-        Self { proposal, sources: Vec::new(), whole }
+        Self { proposal, whole, ..Self::default() }
     }
 
     /// What is left of a tree when it was judged: its path. The drafter hears of the tree itself.
     pub(crate) fn path(proposal: Proposal) -> Self {
-        Self { proposal, sources: Vec::new(), whole: None }
+        Self { proposal, ..Self::default() }
     }
 
     fn append_own(&mut self, more: Proposal) {
@@ -97,6 +99,21 @@ impl Draft {
         forced.for_each(|(deferral, _)| *deferral = None);
     }
 
+    /// Whether a drafter without probabilities said how sure it is; `None` where nothing was proposed.
+    pub(crate) fn offers(&self) -> Option<bool> {
+        self.whole.as_ref().filter(|whole| !whole.is_empty()).map(|_| !self.sure.is_empty())
+    }
+
+    /// How sure the drafter was of those of its tokens that are among the first `count`.
+    pub(crate) fn confidences(&self, count: usize, rows: bool) -> Vec<f64> {
+        if !rows {
+            return self.sure.iter().copied().take(count).collect();
+        }
+        let drawn = self.proposal.tokens.iter().zip(&self.proposal.scores).take(count).enumerate();
+        let own = drawn.filter(|(index, _)| !self.is_forced(*index));
+        own.map(|(_, (token, scores))| scores.raw_prob(*token)).collect()
+    }
+
     /// How much more may be proposed where `length` of the drafter's own tokens and `left` in all are asked for.
     fn room(&self, length: usize, left: usize) -> Room {
         let (proposed, forced) = (self.sources.len(), self.forced_among(self.sources.len()));
@@ -130,18 +147,25 @@ impl Session<'_> {
     pub(crate) fn draft(&mut self) -> Result<Draft, Error> {
         // The last token of a round never is a drafted one, so one less than what is left.
         let left = self.emitter.left() - 1;
-        let max = self.draft_length.min(left);
         let score_after = self.rule.needs_draft_after();
-        if self.draft_length == 0 || (max == 0 && !score_after) {
+        if !self.bounds.drafts() || (left == 0 && !score_after) {
+            self.plan = Plan::default();
             return Ok(Draft::default());
         }
+        self.plan_round(left);
         if let Some(constrained) = self.constrained.clone() {
             return self.draft_constrained(&constrained, left, score_after);
+        }
+        let max = self.plan.max.min(left);
+        if max == 0 && !score_after {
+            return Ok(Draft::default());
         }
         let sequence = std::mem::take(&mut self.sequence);
         let proposal = self.ask(&sequence, self.memory, max, score_after);
         self.sequence = sequence;
-        proposal.map(Draft::free)
+        let mut proposal = proposal?;
+        let sure = self.cut(&mut proposal);
+        Ok(Draft { sure, ..Draft::free(proposal) })
     }
 
     /// Forced tokens, and the drafter's between them. A drafter that drafts token by token anyway is asked for one at a
@@ -159,14 +183,14 @@ impl Session<'_> {
         let guesses = lawful && self.guessing.begin_round();
         loop {
             let mut text = [&self.sequence, &draft.proposal.tokens[..]].concat();
-            let room = draft.room(self.draft_length, left).forced;
+            let room = draft.room(self.plan.max, left).forced;
             let vocab = self.engine.verifier.vocab_size();
             let forced = constrained.forced(&text[self.prompt..], room, guesses, vocab);
             let (forced, sources) =
                 if draft.sources.is_empty() { forced? } else { forced.unwrap_or_default() };
             text.extend_from_slice(&forced.tokens);
             draft.append(forced, sources);
-            let own = if ended { 0 } else { draft.room(self.draft_length, left).own };
+            let own = if ended { 0 } else { draft.room(self.plan.max, left).own };
             if asked || (own == 0 && !score_after) || constrained.has_ended(&text[self.prompt..]) {
                 return Ok(draft);
             }
@@ -189,7 +213,7 @@ impl Session<'_> {
 
     /// Whether a draft ends with the tokens it has.
     fn ends(&self, draft: &Proposal) -> bool {
-        !draft.tokens.is_empty() && self.stop.as_ref().is_some_and(|stop| stop.ends(draft))
+        !draft.tokens.is_empty() && self.plan.stop.as_ref().is_some_and(|stop| stop.ends(draft))
     }
 
     /// What the drafter's sampler remembers behind a proposal.
@@ -225,13 +249,13 @@ impl Session<'_> {
         let request = DraftRequest {
             max,
             score_after,
-            raw: self.rule.needs() == Needs::Raw || self.watch.records() || self.stop.is_some(),
+            raw: self.rule.needs() == Needs::Raw || self.watch.records() || self.reads_rows(),
             vocab,
             prompt: self.prompt,
             // The law of such rules is made of what the drafter says too, and must not depend on k.
             memory: if self.rule.needs_draft_after() { Memory::off() } else { memory },
             sampler: &self.draft_sampler,
-            stop: self.stop.as_deref(),
+            stop: self.plan.stop.as_deref(),
         };
         let drafter = &mut self.engine.drafter;
         let mut raced = Raced(&mut *self.draws);

@@ -1,6 +1,7 @@
 use crate::{
-    DraftLength, EngineBuilder, Error, Session, SessionOptions,
+    DraftCosts, DraftLength, EngineBuilder, Error, Session, SessionOptions,
     compatible::{Expert, check_drafter},
+    length::Learnt,
 };
 use drafthorse_drafter::Drafter;
 use drafthorse_logits::{Draws, SeededDraws, TokenId};
@@ -18,6 +19,7 @@ pub struct Engine {
     pub(crate) drafter: Box<dyn Drafter>,
     pub(crate) rule: Arc<dyn AcceptanceRule>,
     pub(crate) draft_length: DraftLength,
+    pub(crate) learnt: Learnt,
     pub(crate) detokenizer: Option<Arc<dyn Detokenizer>>,
 }
 
@@ -69,6 +71,17 @@ impl Engine {
         &*self.rule
     }
 
+    /// What a draft length that adapts learnt of costs and acceptances, where the last text went by one; `None` before
+    /// it knows anything. It is forgotten with a part that is exchanged.
+    pub fn draft_costs(&self) -> Option<DraftCosts> {
+        self.learnt.draft_costs()
+    }
+
+    /// Forgets what draft lengths that adapt have learnt.
+    pub fn forget_draft_costs(&mut self) {
+        self.learnt.forget();
+    }
+
     /// Exchanges the drafter; returns the old one.
     ///
     /// # Errors
@@ -76,6 +89,7 @@ impl Engine {
     /// The new one does not fit, and the old one stays.
     pub fn replace_drafter(&mut self, drafter: impl Drafter + 'static) -> Result<Box<dyn Drafter>, Error> {
         check_drafter(&drafter, &Expert::of(&self.verifier), &*self.rule, &self.draft_length)?;
+        self.learnt.forget();
         Ok(std::mem::replace(&mut self.drafter, Box::new(drafter)))
     }
 
@@ -93,6 +107,7 @@ impl Engine {
         let verifier = Verifier::new(expert);
         check_drafter(&*self.drafter, &Expert::of(&verifier), &*self.rule, &self.draft_length)?;
         self.verifier = verifier;
+        self.learnt.forget();
         if detokenizer.is_some() {
             self.detokenizer = detokenizer;
         }

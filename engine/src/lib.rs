@@ -29,6 +29,7 @@
 //! # Ok::<(), drafthorse_engine::Error>(())
 //! ```
 
+mod ahead;
 mod beam;
 mod builder;
 mod compatible;
@@ -40,6 +41,7 @@ mod engine;
 mod error;
 mod guess;
 mod length;
+mod lengths;
 mod options;
 mod pending;
 mod raced;
@@ -51,16 +53,17 @@ mod stop;
 mod tree;
 mod watch;
 
+pub use ahead::{Ahead, AheadOptions, AheadReport, AheadStats, AheadWhen, AheadWhy};
 pub use beam::{BeamSearch, BeamText, BeamTexts, EarlyStopping};
 pub use builder::EngineBuilder;
 pub use compatible::check_pair;
 pub use engine::Engine;
 pub use error::{Error, ErrorKind};
-pub use length::{Adaptive, DraftLength, DraftLengthError};
+pub use length::{Adaptive, DraftCosts, DraftLength, DraftLengthError, Speculation};
 pub use options::SessionOptions;
 pub use pending::Pending;
 pub use sequential::{SequentialCascade, SequentialRule, SequentialStats, SequentialText};
 pub use session::Session;
 pub use stats::Stats;
-pub use step::{Finish, Provenance, Step, StepToken};
+pub use step::{Asked, Finish, Provenance, Step, StepToken};
 pub use watch::Abstain;

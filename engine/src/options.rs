@@ -14,7 +14,10 @@ pub struct SessionOptions {
     /// Processors of the user's own, after the penalties and before the temperature, for drafter and
     /// expert alike.
     pub processors: Vec<Arc<dyn LogitsProcessor>>,
-    /// The same seed gives the same text.
+    /// The same seed gives the same text, but where draws depend on how much was drafted and that on measured times: under
+    /// [`DraftLength::Adaptive`] with rules that draw by the ratio of two probabilities. The law of the text is the same there;
+    /// a fixed length, [`Adaptive::with_costs`](crate::Adaptive::with_costs), temperature 0, or the rules `exact-match` and
+    /// `coupled-noise` keep the text itself.
     pub seed: u64,
     /// The most tokens to generate.
     pub max_tokens: usize,
@@ -23,7 +26,7 @@ pub struct SessionOptions {
     /// Strings that end the text, wherever the borders of tokens and steps lie; they are not part of it.
     /// They need a detokenizer.
     pub stop_strings: Vec<String>,
-    /// How many tokens are drafted a round, instead of the engine's; 0 is plain decoding.
+    /// How many tokens are drafted a round, instead of the engine's; 0 is plain decoding. It changes speed alone.
     pub draft_length: Option<DraftLength>,
     /// What is drafted where several tokens shall compete for a position, in place of a draft length, which then must
     /// not be given. It needs a drafter that [proposes trees](drafthorse_drafter::Drafter::drafts_trees), an expert that

@@ -6,10 +6,11 @@ use crate::{
     draft::Draft,
     emit::{Emitter, Ends},
     guess::Guessing,
+    length::{Bounds, Plan},
+    lengths,
     tree::check_tree,
     watch::Watch,
 };
-use drafthorse_drafter::StopRule;
 use drafthorse_logits::{
     Draws, LogProbsOptions, Memory, Origin, Sampler, SamplingOptions, TokenId, TreePlan, Verdict,
     drift::{Drift, DriftWarning},
@@ -31,11 +32,13 @@ pub struct Session<'a> {
     pub(crate) draft_sampler: Sampler,
     pub(crate) constrained: Option<Constrained>,
     pub(crate) draws: Box<dyn Draws + 'a>,
-    /// The most tokens drafted a round.
-    pub(crate) draft_length: usize,
-    pub(crate) stop: Option<Arc<dyn StopRule>>,
     /// What is drafted instead of a chain.
     pub(crate) tree: Option<TreePlan>,
+    pub(crate) bounds: Bounds,
+    /// What this round may draft.
+    pub(crate) plan: Plan,
+    /// How much of the sequence the drafter has read, about.
+    pub(crate) read: usize,
     measure_price: bool,
     pub(crate) log_probs: Option<LogProbsOptions>,
     pub(crate) guide: Option<Guide>,
@@ -45,7 +48,7 @@ pub struct Session<'a> {
     pub(crate) emitter: Emitter,
     pub(crate) watch: Watch,
     pub(crate) guessing: Guessing,
-    stats: Stats,
+    pub(crate) stats: Stats,
     state: State,
 }
 
@@ -93,6 +96,11 @@ impl<'a> Session<'a> {
         draft_length.check()?;
         let depth =
             options.tree.as_ref().map(|plan| check_tree(plan, options, &*rule, engine)).transpose()?;
+        let way = lengths::way(options, &*rule, &sampler, (&engine.verifier, &*engine.drafter));
+        let bounds = match depth {
+            Some(depth) => engine.learnt.bounds(&depth.into(), way),
+            None => engine.learnt.bounds(draft_length, way),
+        };
         let constrained = Constrained::of(options, engine.verifier.vocab_size())?;
         let (sampler, draft_sampler) = match &constrained {
             Some(constrained) => constrained.samplers(&sampler),
@@ -113,9 +121,10 @@ impl<'a> Session<'a> {
         let (strings, tokens) = (options.stop_strings.clone(), options.stop_tokens.clone());
         Ok(Self {
             emitter: Emitter::new(decoder, strings, tokens, left, limit),
-            draft_length: depth.unwrap_or(draft_length.at_first()),
-            stop: draft_length.stop_rule().filter(|_| depth.is_none()),
             tree: options.tree.clone(),
+            bounds,
+            plan: Plan::default(),
+            read: 0,
             watch: Watch::new(options)?,
             guessing: Guessing::default(),
             measure_price: options.measure_price,
@@ -167,10 +176,7 @@ impl<'a> Session<'a> {
         let ahead = &self.sequence[..self.prompt - 1];
         if !ahead.is_empty() {
             self.engine.verifier.prepare(ahead).map_err(Error::expert)?;
-            if self.draft_length > 0 {
-                let drafter = &mut self.engine.drafter;
-                drafter.prepare(ahead).map_err(|error| Error::drafter(drafter.name(), error))?;
-            }
+            self.prepare_drafter()?;
         }
         if let Some((_, ahead)) = self.guide.as_ref().and_then(|guide| guide.negative.split_last())
             && !ahead.is_empty()
@@ -212,6 +218,7 @@ impl<'a> Session<'a> {
         let mut step = Step {
             tokens: emitted.tokens,
             text: emitted.text,
+            asked: self.asked_for(),
             drafted: nodes.unwrap_or(counts.drafted),
             examined: counts.examined,
             accepted: counts.accepted,
@@ -232,6 +239,7 @@ impl<'a> Session<'a> {
             step.price = reading.price(&round, &*self.rule, &deferrals, step.tokens.len());
         }
         self.memory = reading.remember(&round, step.tokens.iter().map(|token| token.id));
+        self.learn_length(&draft, &verdict, &step);
         self.sequence.extend(step.tokens.iter().map(|token| token.id));
         self.stats.add(&step);
         self.state = State::after(emitted.error, step.finish.is_some());

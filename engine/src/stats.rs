@@ -1,4 +1,4 @@
-use crate::{Provenance, Step};
+use crate::{Asked, Provenance, Speculation, Step};
 use drafthorse_verifier::Price;
 use std::time::Duration;
 
@@ -12,6 +12,10 @@ pub struct Stats {
     pub rounds: u64,
     /// Rounds in which the drafter proposed something.
     pub rounds_with_draft: u64,
+    /// Rounds in which it was asked for nothing on purpose: drafting would not have paid, or plain decoding was measured.
+    pub idle_rounds: u64,
+    /// Rounds with drafts to see whether drafting pays, where that was not known or it had not paid.
+    pub probes: u64,
     /// Tokens the drafter proposed.
     pub drafted: u64,
     /// Of them, those that were looked at; where several competed for a position it counts once
@@ -43,6 +47,8 @@ pub struct Stats {
     pub other_time: Duration,
     /// What a rule that is not lossless did to the text; nothing where it was not measured.
     pub price: Price,
+    /// What a draft length that adapts last made of speculation; of texts that are added up, of the last.
+    pub speculation: Option<Speculation>,
 }
 
 impl Stats {
@@ -51,6 +57,8 @@ impl Stats {
         let count = |provenance| step.tokens.iter().filter(|t| t.provenance == provenance).count() as u64;
         self.rounds += 1;
         self.rounds_with_draft += u64::from(step.drafted > 0);
+        self.idle_rounds += u64::from(step.asked == Asked::Idle);
+        self.probes += u64::from(step.drafted > 0 && matches!(step.asked, Asked::Probe(_)));
         self.drafted += step.drafted as u64;
         self.examined += step.examined as u64;
         self.accepted += step.accepted as u64;
@@ -73,6 +81,8 @@ impl Stats {
     pub fn merge(&mut self, other: &Self) {
         self.rounds += other.rounds;
         self.rounds_with_draft += other.rounds_with_draft;
+        self.idle_rounds += other.idle_rounds;
+        self.probes += other.probes;
         self.drafted += other.drafted;
         self.examined += other.examined;
         self.accepted += other.accepted;
@@ -88,6 +98,9 @@ impl Stats {
         self.verify_time += other.verify_time;
         self.other_time += other.other_time;
         self.price.merge(&other.price);
+        if other.speculation.is_some() {
+            self.speculation.clone_from(&other.speculation);
+        }
     }
 
     /// accepted / examined: how likely a drafted token stands once it is looked at.
@@ -100,6 +113,23 @@ impl Stats {
     /// accepted / drafted: what vLLM and llama.cpp call the acceptance rate.
     pub fn draft_yield(&self) -> Option<f64> {
         ratio(self.accepted, self.drafted)
+    }
+
+    /// drafted / rounds with drafts: how long drafts were.
+    pub fn mean_draft_length(&self) -> Option<f64> {
+        ratio(self.drafted, self.rounds_with_draft)
+    }
+
+    /// Share of the rounds without drafts on purpose.
+    pub fn idle_share(&self) -> Option<f64> {
+        ratio(self.idle_rounds, self.rounds)
+    }
+
+    /// Why there was no speculation in some or all of the rounds, in a sentence; `None` where it paid, or nobody asked.
+    pub fn why_not(&self) -> Option<String> {
+        let (speculation, share) = (self.speculation.as_ref()?, self.idle_share()?);
+        let rounds = format!("no speculation in {:.0} % of the rounds", 100.0 * share);
+        (!speculation.pays || share > 0.5).then(|| format!("{speculation}: {rounds}"))
     }
 
     /// emitted / rounds: mean acceptance length, block efficiency.

@@ -57,6 +57,20 @@ pub enum Finish {
     },
 }
 
+/// What was asked of the drafter in a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Asked {
+    /// Up to so many tokens.
+    Tokens(usize),
+    /// As many, to see whether drafting pays, where that is not known or it did not.
+    Probe(usize),
+    /// Nothing, because the draft length is 0 or there was no room.
+    Nothing,
+    /// Nothing, on purpose: drafting would not pay, or plain decoding was to be measured.
+    Idle,
+}
+
 /// One round: what was drafted and accepted, and what the text gained.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -65,6 +79,8 @@ pub struct Step {
     pub tokens: Vec<StepToken>,
     /// The text it gained, which is that of the tokens and, at the end, what was held back.
     pub text: String,
+    /// What was asked of the drafter.
+    pub asked: Asked,
     /// Tokens the drafter proposed: all of a tree.
     pub drafted: usize,
     /// Of them, those that were looked at: the accepted ones and the refused one. Where several tokens competed for a
@@ -109,6 +125,7 @@ impl Step {
         Self {
             tokens: Vec::new(),
             text,
+            asked: Asked::Nothing,
             drafted: 0,
             examined: 0,
             accepted: 0,

@@ -76,8 +76,10 @@ impl Session<'_> {
 
     fn draft_tree(&mut self) -> Result<Option<DraftTree>, Error> {
         // The last token of a round never is a drafted one, so one less than what is left.
-        let max = self.draft_length.min(self.emitter.left() - 1);
-        let Some(plan) = self.tree.clone().filter(|_| max > 0) else { return Ok(None) };
+        let left = self.emitter.left() - 1;
+        let Some(plan) = self.tree.clone().filter(|_| left > 0) else { return Ok(None) };
+        let max = plan.shape.depth().min(left);
+        self.plan_round(left);
         let sequence = std::mem::take(&mut self.sequence);
         let wanted = (self.memory, max, self.rule.needs_draft_after());
         let tree = self

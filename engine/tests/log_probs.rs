@@ -17,7 +17,7 @@ fn expert() -> Arc<TableModel> {
 
 fn engine(expert: &Arc<TableModel>, drafter: Box<dyn Drafter>, name: &str) -> Engine {
     let rule = rule(name).unwrap();
-    Engine::builder().expert(expert.clone()).drafter(drafter).rule(rule).build().unwrap()
+    Engine::builder().expert(expert.clone()).drafter(drafter).rule(rule).draft_length(4).build().unwrap()
 }
 
 fn drafters() -> [Box<dyn Drafter>; 2] {

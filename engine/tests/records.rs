@@ -62,7 +62,7 @@ fn engine(name: &str) -> (Engine, Asked) {
     let [expert, drafter] = models();
     let asked = Asked::default();
     let spy = Spy { inner: ModelDrafter::new(drafter), asked: asked.clone() };
-    let engine = Engine::builder().expert(expert).drafter(spy).rule(rule(name).unwrap());
+    let engine = Engine::builder().expert(expert).drafter(spy).rule(rule(name).unwrap()).draft_length(4);
     (engine.build().unwrap(), asked)
 }
 

@@ -46,6 +46,11 @@ impl Verifier {
         self.model.context_len()
     }
 
+    /// Whether rows of logits stay on the expert's device, so that fetching one costs time of its own.
+    pub fn keeps_rows(&self) -> bool {
+        self.model.keeps_rows()
+    }
+
     /// The text of each token, where it is known.
     pub fn vocabulary(&self) -> Option<&Vocabulary> {
         self.model.vocabulary()

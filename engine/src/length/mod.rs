@@ -1,10 +1,29 @@
 //! How many tokens are drafted a round.
 
+mod acceptance;
+mod account;
 mod adaptive;
+#[cfg(test)]
+mod clocked;
+mod controller;
+mod costs;
+mod gauge;
+mod learning;
+mod marginal;
+mod report;
 mod rules;
+#[cfg(test)]
+mod simulate;
+mod store;
 mod text;
 
 pub use adaptive::Adaptive;
+pub(crate) use controller::{Controller, Plan, Rows, Why};
+pub use costs::DraftCosts;
+pub(crate) use costs::Times;
+pub(crate) use learning::Outcome;
+pub use report::Speculation;
+pub(crate) use store::{Bounds, Learnt, Way};
 pub use text::DraftLengthError;
 
 use drafthorse_drafter::StopRule;
@@ -102,7 +121,10 @@ impl DraftLength {
             Self::Fixed(_) => return Ok(()),
             Self::Confidence { threshold, .. } => ("confidence", *threshold, 0.0..=1.0),
             Self::Entropy { threshold, .. } => ("entropy", *threshold, 0.0..=f64::MAX),
-            Self::Adaptive(_) => ("auto", 0.0, 0.0..=1.0),
+            Self::Adaptive(adaptive) => {
+                adaptive.check()?;
+                ("auto", 0.0, 0.0..=1.0)
+            }
         };
         if !range.contains(&threshold) {
             return Err(DraftLengthError::Threshold { name, threshold });
@@ -110,16 +132,15 @@ impl DraftLength {
         if self.max() == 0 { Err(DraftLengthError::NoTokens { name }) } else { Ok(()) }
     }
 
-    /// How many tokens a round drafts at most as long as nothing is learnt.
-    pub(crate) fn at_first(&self) -> usize {
-        match self {
-            Self::Adaptive(adaptive) => adaptive.max.min(4),
-            _ => self.max(),
-        }
+    /// How many tokens of a draft that is there at once are verified, by the confidences in them.
+    pub(crate) fn cut(&self, confidences: &[f64]) -> usize {
+        let Self::Confidence { threshold, .. } = self else { return confidences.len() };
+        let unsure = confidences.iter().position(|confidence| confidence < threshold);
+        unsure.map_or(confidences.len(), |last| last + 1)
     }
 
     /// What ends drafts before their greatest length.
-    pub(crate) fn stop_rule(&self) -> Option<Arc<dyn StopRule>> {
+    fn stop_rule(&self) -> Option<Arc<dyn StopRule>> {
         match *self {
             Self::Fixed(_) | Self::Adaptive(_) => None,
             Self::Confidence { threshold, .. } => Some(Arc::new(Unsure { threshold })),

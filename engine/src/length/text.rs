@@ -32,6 +32,19 @@ pub enum DraftLengthError {
         /// The threshold.
         threshold: f64,
     },
+    /// Costs that are none.
+    #[error(
+        "{what} of {value} in the draft costs is out of range; times are finite and not negative, a pass takes some, and acceptances are from 0 to 1"
+    )]
+    Costs {
+        /// Which number.
+        what: &'static str,
+        /// Its value.
+        value: f64,
+    },
+    /// The costs lack what all others are compared with.
+    #[error("draft costs lack a pass of one row, which is plain decoding; give its seconds too")]
+    NoPlainRound,
     /// No tokens.
     #[error(
         "draft length `{name}` of at most 0 tokens drafts nothing; give at least 1, or the number 0 for plain decoding"

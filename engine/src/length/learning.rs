@@ -1,0 +1,131 @@
+//! What a controller learns from rounds, and what it makes of it.
+
+use super::{
+    DraftCosts,
+    account::Entry,
+    controller::{Controller, Plan, Why},
+    costs::Times,
+    report::Speculation,
+};
+
+/// Rounds between two attempts while it does not draft, at first and at most.
+pub(super) const PAUSES: (u32, u32) = (8, 1024);
+/// Drafts that cost no more than this share of a plain round are free.
+pub(super) const FREE: f64 = 0.01;
+/// About so many rounds are remembered of the rate that is reached.
+const RATE_MEMORY: f64 = 32.0;
+
+/// What became of a round.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outcome<'a> {
+    pub(crate) drafted: usize,
+    pub(crate) examined: usize,
+    pub(crate) accepted: usize,
+    /// Tokens that a constraint forced, which had rows too.
+    pub(crate) forced: usize,
+    /// Tokens the drafter had missed when it was asked.
+    pub(crate) lag: usize,
+    pub(crate) times: Times,
+    /// How sure the drafter was of its first tokens, where that is known.
+    pub(crate) confidences: &'a [f64],
+    /// Whether the draft was there at once, with confidences; `None` where there was none.
+    pub(crate) offers: Option<bool>,
+}
+
+impl Controller {
+    /// Learns from a round.
+    pub(crate) fn learn(&mut self, plan: &Plan, outcome: &Outcome<'_>) {
+        let asked = plan.max > 0;
+        let times = if self.frozen { self.modelled(asked, outcome) } else { outcome.times };
+        let (plain, expected) = (self.costs.round(0), self.expected(outcome));
+        if !self.frozen {
+            self.costs.learn(
+                1 + outcome.forced + outcome.drafted,
+                asked.then_some(outcome.drafted),
+                outcome.lag,
+                times,
+            );
+            if !asked && times.draft > 0.0 {
+                self.costs.learn_scores(times.draft);
+            }
+        }
+        if !self.costs.knows_plain() || plain == 0.0 {
+            return;
+        }
+        if asked {
+            let took = times.draft + times.rest;
+            let without = self.costs.draft(0) + self.costs.rest(1 + outcome.forced);
+            let expected = if expected > 0.0 { expected } else { took };
+            self.account.book(Entry { plain, expected, took, saved: outcome.accepted, without });
+            self.learn_rate(plan, outcome, took);
+        } else {
+            self.account.rest(plain);
+        }
+        self.acceptance.learn(outcome.examined, outcome.accepted, outcome.confidences);
+        if plan.why == Why::Probe {
+            self.learn_probe(outcome);
+        }
+        self.offers = outcome.offers.unwrap_or(self.offers);
+    }
+
+    /// What a round like this was expected to take.
+    fn expected(&self, outcome: &Outcome<'_>) -> f64 {
+        let (rows, tokens) = (1 + outcome.forced + outcome.drafted, outcome.drafted);
+        self.costs.rest(rows) + self.costs.draft(tokens) + self.costs.catch_up(outcome.lag)
+    }
+
+    /// What a round took where costs are given.
+    fn modelled(&self, asked: bool, outcome: &Outcome<'_>) -> Times {
+        let draft = if asked { self.costs.draft(outcome.drafted) } else { self.costs.draft(0) };
+        Times { draft, rest: self.costs.rest(1 + outcome.forced + outcome.drafted) }
+    }
+
+    fn learn_rate(&mut self, plan: &Plan, outcome: &Outcome<'_>, took: f64) {
+        let stays = 1.0 - 1.0 / RATE_MEMORY;
+        let with = |(tokens, seconds): (f64, f64)| {
+            (stays * tokens + (outcome.accepted + 1) as f64, stays * seconds + took)
+        };
+        self.overall = with(self.overall);
+        if plan.why == Why::Pays && outcome.drafted > 0 {
+            self.reached = with(self.reached);
+        }
+    }
+
+    /// Attempts that fail are made ever less often.
+    fn learn_probe(&mut self, outcome: &Outcome<'_>) {
+        if outcome.drafted == 0 && self.costs.asking() <= 0.01 * self.costs.round(0) {
+            return;
+        }
+        if outcome.drafted > 0 && outcome.accepted == outcome.drafted {
+            (self.pause, self.wait) = (PAUSES.0, 0);
+        } else if !self.pays || self.offers {
+            self.pause = (2 * self.pause).min(PAUSES.1);
+            self.wait = self.pause;
+        }
+    }
+
+    /// What was learnt.
+    pub(crate) fn draft_costs(&self) -> Option<DraftCosts> {
+        let costs = self.costs.to_public()?;
+        let seen = self.costs.knows_drafts();
+        Some(if seen { costs.with_acceptance(self.acceptance.by_position(self.max)) } else { costs })
+    }
+
+    /// Whether speculation pays, and why.
+    pub(crate) fn speculation(&self) -> Option<Speculation> {
+        if !self.costs.knows_plain() || !self.costs.knows_drafts() {
+            return None;
+        }
+        let plain = self.costs.round(0);
+        let rates = self.rates(self.max);
+        let best = (1..rates.len()).max_by(|a, b| rates[*a].total_cmp(&rates[*b]))?;
+        Some(Speculation {
+            pays: self.pays,
+            draft_cost: (self.costs.draft(best) - self.costs.draft(0)) / best as f64 / plain,
+            verify_cost: self.costs.rest(best + 1) / self.costs.rest(1),
+            acceptance: self.acceptance.first(),
+            length: best,
+            speedup: rates[best].max(if self.pays { self.reached_rate() } else { 0.0 }) * plain,
+        })
+    }
+}
