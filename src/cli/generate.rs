@@ -90,7 +90,9 @@ pub(crate) fn run(mut args: GenerateArgs) -> Outcome {
     }
     let drafters = engine.drafter().parts();
     if !args.quiet && !args.json {
-        drafters.iter().for_each(|part| output::note(&output::part(part)));
+        for part in &drafters {
+            output::note(&output::part(part));
+        }
     }
     if let Some(ahead) = parts.drafter.ahead().filter(|_| !args.quiet && !args.json) {
         output::note(&ahead.stats().to_string());
