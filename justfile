@@ -19,7 +19,7 @@ test:
 
 # Every example runs to its end.
 examples:
-    for example in embed swap custom_drafter custom_rule perplexity structured; do cargo run --release --quiet --example $example || exit 1; done
+    for example in embed swap custom_drafter custom_rule perplexity structured trees; do cargo run --release --quiet --example $example || exit 1; done
 
 # The page of `inspect` in a browser (needs Chromium). A package of its own, so that its dependencies leave those of
 # the workspace alone.

@@ -44,7 +44,7 @@ fn tokens(count: usize) -> Vec<TokenId> {
 }
 
 fn read(model: &Transformer, cache: &mut TransformerCache, tokens: &[TokenId], rows: usize) -> Logits {
-    model.forward(&mut [Segment { tokens, rows, cache }]).unwrap().remove(0)
+    model.forward(&mut [Segment::new(tokens, rows, cache)]).unwrap().remove(0)
 }
 
 /// Logits after every token, read in one forward into a cache of its own.
@@ -180,7 +180,7 @@ fn a_full_context_does_no_harm() {
     assert_works(&mut cached, &tokens[..40]);
     let mut cache = model.new_cache();
     read(&model, &mut cache, &tokens[..530], 1);
-    let mut one = [Segment { tokens: &tokens[..1], rows: 1, cache: &mut cache }];
+    let mut one = [Segment::new(&tokens[..1], 1, &mut cache)];
     assert!(matches!(model.forward(&mut one), Err(ModelError::ContextFull { .. })));
     assert_eq!(cache.len(), 530, "a refused token was not read");
 }
@@ -190,8 +190,7 @@ fn a_full_context_does_no_harm() {
 fn a_refused_segment_spares_the_others() {
     let (mut a, mut b) = (LLAMA.new_cache(), LLAMA.new_cache());
     let refused = |a: &mut TransformerCache, b: &mut TransformerCache, tokens: &[TokenId], rows| {
-        let (first, second) =
-            (Segment { tokens: &[1, 2], rows: 2, cache: a }, Segment { tokens, rows, cache: b });
+        let (first, second) = (Segment::new(&[1, 2], 2, a), Segment::new(tokens, rows, b));
         LLAMA.forward(&mut [first, second]).unwrap_err()
     };
     assert!(matches!(refused(&mut a, &mut b, &[], 0), ModelError::EmptySequence));

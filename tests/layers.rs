@@ -26,7 +26,7 @@ fn segment<'a>(
     rows: usize,
     cache: &'a mut TransformerCache,
 ) -> [Segment<'a, TransformerCache>; 1] {
-    [Segment { tokens, rows, cache }]
+    [Segment::new(tokens, rows, cache)]
 }
 
 fn forward(model: &Transformer, tokens: &[TokenId], rows: usize) -> Logits {
@@ -80,9 +80,9 @@ fn several_segments_and_segments_without_rows_keep_apart() {
     let model = model(LAYERS, false, DeviceChoice::Cpu);
     let (mut one, mut two, mut three) = (model.new_cache(), model.new_cache(), model.new_cache());
     let mut segments = [
-        Segment { tokens: &TOKENS[..4], rows: 2, cache: &mut one },
-        Segment { tokens: &TOKENS[4..], rows: 0, cache: &mut two },
-        Segment { tokens: &TOKENS[2..5], rows: 3, cache: &mut three },
+        Segment::new(&TOKENS[..4], 2, &mut one),
+        Segment::new(&TOKENS[4..], 0, &mut two),
+        Segment::new(&TOKENS[2..5], 3, &mut three),
     ];
     let found = model.forward_layers(&mut segments, &[2, 0]).unwrap();
     for (found, (tokens, rows)) in

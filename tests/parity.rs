@@ -128,7 +128,7 @@ fn segment<'a>(
     rows: usize,
     cache: &'a mut TransformerCache,
 ) -> Segment<'a, TransformerCache> {
-    Segment { tokens, rows, cache }
+    Segment::new(tokens, rows, cache)
 }
 
 /// Several sequences and chunks in one forward give, bit for bit, what each gives alone.

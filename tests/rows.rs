@@ -323,10 +323,9 @@ fn continuations_on_vulkan() {
             assert_eq!(found, expected[ahead..ahead + count], "{name}, {count} after {ahead}");
         }
         let context = cached.model().context_len();
-        let error = cached.model().continue_greedily(
-            Segment { tokens: &prompt, rows: 0, cache: &mut cached.model().new_cache() },
-            context,
-        );
+        let error = cached
+            .model()
+            .continue_greedily(Segment::new(&prompt, 0, &mut cached.model().new_cache()), context);
         assert!(matches!(error, Err(ModelError::ContextFull { .. })));
     }
 }

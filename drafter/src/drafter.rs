@@ -1,4 +1,6 @@
-use drafthorse_logits::{Draws, Memory, Proposal, Sampler, TokenId, Verdict};
+use drafthorse_logits::{
+    DraftTree, Draws, Memory, Proposal, Sampler, TokenId, TreePlan, TreeVerdict, Verdict,
+};
 use drafthorse_model::{ModelError, Vocabulary};
 
 /// What is asked of a drafter in a round.
@@ -142,6 +144,40 @@ pub trait Drafter: Send {
     /// Hears what became of its proposal.
     fn observe(&mut self, _verdict: &Verdict) {}
 
+    /// Whether it proposes trees.
+    fn drafts_trees(&self) -> bool {
+        false
+    }
+
+    /// Proposes a tree to follow `sequence`, up to `request.max` tokens deep, as `plan` says; with fewer nodes where it
+    /// has no more to say. `None` where it can say nothing, and is then asked for a [chain](Self::propose).
+    ///
+    /// Child `i` of a point whose next token has position `at` is drawn by `draws.pick_candidate(at, i, law)`, the law
+    /// being that of the [branching](drafthorse_logits::Branching); chosen children are drawn by nobody. Whether a drawn
+    /// child is proposed, or gets children, must not depend on it or on what comes after it; of the
+    /// tokens before it anything may depend. `request.stop` is for chains, and is not asked.
+    ///
+    /// # Shapes
+    ///
+    /// Scores at every point with children, at every point if `request.score_after`; each row has `request.vocab`
+    /// entries.
+    ///
+    /// # Errors
+    ///
+    /// The drafter's model fails.
+    fn propose_tree(
+        &mut self,
+        _sequence: &[TokenId],
+        _request: &DraftRequest<'_>,
+        _plan: &TreePlan,
+        _draws: &mut dyn Draws,
+    ) -> Result<Option<DraftTree>, ModelError> {
+        Ok(None)
+    }
+
+    /// Hears what became of its tree.
+    fn observe_tree(&mut self, _tree: &DraftTree, _verdict: &TreeVerdict) {}
+
     /// How sure it is of each token of its last proposal, given those before it, in `[0, 1]`: for a drafter whose scores
     /// do not say. Empty where it does not know.
     fn confidences(&self) -> &[f64] {
@@ -200,6 +236,24 @@ impl<D: Drafter + ?Sized> Drafter for Box<D> {
 
     fn observe(&mut self, verdict: &Verdict) {
         (**self).observe(verdict);
+    }
+
+    fn drafts_trees(&self) -> bool {
+        (**self).drafts_trees()
+    }
+
+    fn propose_tree(
+        &mut self,
+        sequence: &[TokenId],
+        request: &DraftRequest<'_>,
+        plan: &TreePlan,
+        draws: &mut dyn Draws,
+    ) -> Result<Option<DraftTree>, ModelError> {
+        (**self).propose_tree(sequence, request, plan, draws)
+    }
+
+    fn observe_tree(&mut self, tree: &DraftTree, verdict: &TreeVerdict) {
+        (**self).observe_tree(tree, verdict);
     }
 
     fn confidences(&self) -> &[f64] {

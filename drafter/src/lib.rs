@@ -39,6 +39,7 @@ mod none;
 mod running;
 mod suffix;
 mod translated;
+mod tree;
 
 pub use chain::ChainDrafter;
 pub use disk::{Fingerprint, StoreError};

@@ -1,5 +1,7 @@
-use crate::{DraftRequest, Drafter};
-use drafthorse_logits::{Context, Draws, LogitsError, Memory, Proposal, Purpose, Scores, TokenId};
+use crate::{DraftRequest, Drafter, tree::Growth};
+use drafthorse_logits::{
+    Context, DraftTree, Draws, LogitsError, Memory, Proposal, Purpose, Scores, TokenId, TreePlan,
+};
 use drafthorse_model::{CachedModel, LanguageModel, ModelError, SequenceModel, Vocabulary};
 use std::sync::Arc;
 
@@ -167,6 +169,23 @@ impl Drafter for ModelDrafter {
             proposal.scores.extend(self.score(&sequence, memory, request)?);
         }
         Ok(proposal)
+    }
+
+    fn drafts_trees(&self) -> bool {
+        self.model.reads_trees()
+    }
+
+    fn propose_tree(
+        &mut self,
+        sequence: &[TokenId],
+        request: &DraftRequest<'_>,
+        plan: &TreePlan,
+        draws: &mut dyn Draws,
+    ) -> Result<Option<DraftTree>, ModelError> {
+        if !self.drafts_trees() || !can_read(&*self.model, sequence) {
+            return Ok(None);
+        }
+        Growth::new(&mut *self.model, sequence, request, plan.branching).grow(&plan.shape, draws).map(Some)
     }
 }
 

@@ -1,8 +1,9 @@
 //! What is proposed in a round: what a constraint forces, and what the drafter says.
 
 use crate::{Error, Session, constrained::Constrained, length::Plan, raced::Raced};
-use drafthorse_drafter::DraftRequest;
-use drafthorse_logits::{Memory, Origin, Proposal, TokenId, Verdict};
+use drafthorse_drafter::{DraftRequest, Drafter};
+use drafthorse_logits::{Draws, Memory, Origin, Proposal, TokenId, Verdict};
+use drafthorse_model::ModelError;
 use drafthorse_verifier::{Kind, Needs};
 use std::ops::Range;
 
@@ -53,6 +54,11 @@ impl Draft {
     fn free(proposal: Proposal) -> Self {
         let whole = Some(0..proposal.tokens.len());
         Self { proposal, whole, ..Self::default() }
+    }
+
+    /// What is left of a tree when it was judged: its path. The drafter hears of the tree itself.
+    pub(crate) fn path(proposal: Proposal) -> Self {
+        Self { proposal, ..Self::default() }
     }
 
     fn append_own(&mut self, more: Proposal) {
@@ -226,6 +232,20 @@ impl Session<'_> {
         score_after: bool,
     ) -> Result<Proposal, Error> {
         let vocab = self.engine.verifier.vocab_size();
+        let proposal = self.asked((memory, max, score_after), |drafter, request, draws| {
+            drafter.propose(sequence, request, draws)
+        })?;
+        proposal.check(vocab, max).map_err(|error| Error::proposal(self.engine.drafter.name(), error))?;
+        Ok(proposal)
+    }
+
+    /// What the drafter says to a request.
+    pub(crate) fn asked<T>(
+        &mut self,
+        (memory, max, score_after): (Memory, usize, bool),
+        ask: impl FnOnce(&mut dyn Drafter, &DraftRequest<'_>, &mut dyn Draws) -> Result<T, ModelError>,
+    ) -> Result<T, Error> {
+        let vocab = self.engine.verifier.vocab_size();
         let request = DraftRequest {
             max,
             score_after,
@@ -240,10 +260,7 @@ impl Session<'_> {
         let drafter = &mut self.engine.drafter;
         let mut raced = Raced(&mut *self.draws);
         let draws = if self.rule.shares_noise() { &mut raced } else { &mut *raced.0 };
-        let proposal = drafter
-            .propose(sequence, &request, draws)
-            .map_err(|error| Error::drafter(drafter.name(), error))?;
-        proposal.check(vocab, max).map_err(|error| Error::proposal(drafter.name(), error))?;
-        Ok(proposal)
+        let said = ask(&mut **drafter, &request, draws);
+        said.map_err(|error| Error::drafter(drafter.name(), error))
     }
 }

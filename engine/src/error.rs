@@ -1,5 +1,5 @@
 use crate::DraftLengthError;
-use drafthorse_logits::{ConstraintError, LogitsError, ProposalError};
+use drafthorse_logits::{ConstraintError, LogitsError, ProposalError, TreeError};
 use drafthorse_model::ModelError;
 use drafthorse_verifier::RuleError;
 use std::{error::Error as StdError, fmt};
@@ -80,6 +80,10 @@ impl Error {
     }
 
     pub(crate) fn proposal(name: &str, source: ProposalError) -> Self {
+        Self::because(ErrorKind::Drafter, format!("drafter `{name}` broke its contract"), source)
+    }
+
+    pub(crate) fn tree(name: &str, source: TreeError) -> Self {
         Self::because(ErrorKind::Drafter, format!("drafter `{name}` broke its contract"), source)
     }
 

@@ -32,6 +32,7 @@ mod beam;
 mod builder;
 mod compatible;
 mod constrained;
+mod decide;
 mod draft;
 mod emit;
 mod engine;
@@ -47,6 +48,7 @@ mod session;
 mod stats;
 mod step;
 mod stop;
+mod tree;
 mod watch;
 
 pub use beam::{BeamSearch, BeamText, BeamTexts, EarlyStopping};

@@ -1,6 +1,6 @@
 use crate::{Abstain, DraftLength};
 use drafthorse_logits::{
-    Constraint, LogProbsOptions, LogitsProcessor, SamplingOptions, TokenId, drift::Reference,
+    Constraint, LogProbsOptions, LogitsProcessor, SamplingOptions, TokenId, TreePlan, drift::Reference,
 };
 use drafthorse_verifier::{AcceptanceRule, Guide};
 use std::sync::Arc;
@@ -28,6 +28,12 @@ pub struct SessionOptions {
     pub stop_strings: Vec<String>,
     /// How many tokens are drafted a round, instead of the engine's; 0 is plain decoding. It changes speed alone.
     pub draft_length: Option<DraftLength>,
+    /// What is drafted where several tokens shall compete for a position, in place of a draft length, which then must
+    /// not be given. It needs a drafter that [proposes trees](drafthorse_drafter::Drafter::drafts_trees), an expert that
+    /// [reads](drafthorse_model::LanguageModel::reads_trees) and a rule that
+    /// [judges](drafthorse_verifier::AcceptanceRule::check_trees) them, and goes with no constraint. The law of the text
+    /// is what it is without.
+    pub tree: Option<TreePlan>,
     /// The acceptance rule, instead of the engine's.
     pub rule: Option<Arc<dyn AcceptanceRule>>,
     /// Whether what a rule that is not lossless does to the text is measured ([`Stats::price`](crate::Stats)). It
@@ -67,6 +73,7 @@ impl Default for SessionOptions {
             stop_tokens: Vec::new(),
             stop_strings: Vec::new(),
             draft_length: None,
+            tree: None,
             rule: None,
             measure_price: true,
             log_probs: None,
@@ -90,6 +97,7 @@ impl std::fmt::Debug for SessionOptions {
             .field("stop_tokens", &self.stop_tokens)
             .field("stop_strings", &self.stop_strings)
             .field("draft_length", &self.draft_length)
+            .field("tree", &self.tree)
             .field("rule", &self.rule.as_deref().map(AcceptanceRule::name))
             .field("measure_price", &self.measure_price)
             .field("log_probs", &self.log_probs)

@@ -15,6 +15,15 @@ impl Draws for Raced<'_> {
         }
     }
 
+    fn accept_candidate(&mut self, position: usize, candidate: usize, probability: f64) -> bool {
+        self.0.accept_candidate(position, candidate, probability)
+    }
+
+    /// Without those before it, the next to arrive.
+    fn pick_candidate(&mut self, position: usize, _candidate: usize, probs: &Probs) -> TokenId {
+        self.0.race(position, probs)
+    }
+
     fn race(&mut self, position: usize, probs: &Probs) -> TokenId {
         self.0.race(position, probs)
     }

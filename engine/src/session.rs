@@ -1,16 +1,18 @@
 use crate::{
-    Engine, Error, ErrorKind, Finish, Provenance, SessionOptions, Stats, Step, StepToken,
+    DraftLength, Engine, Error, ErrorKind, Finish, Provenance, SessionOptions, Stats, Step, StepToken,
     compatible::check_rule,
     constrained::Constrained,
+    decide::Decided,
     draft::Draft,
     emit::{Emitter, Ends},
     guess::Guessing,
     length::{Bounds, Plan},
     lengths,
+    tree::check_tree,
     watch::Watch,
 };
 use drafthorse_logits::{
-    Draws, LogProbsOptions, Memory, Origin, Proposal, Sampler, SamplingOptions, TokenId, Verdict,
+    Draws, LogProbsOptions, Memory, Origin, Sampler, SamplingOptions, TokenId, TreePlan, Verdict,
     drift::{Drift, DriftWarning},
 };
 use drafthorse_verifier::{AcceptanceRule, Guide, Reading, Round};
@@ -25,7 +27,7 @@ use std::{
 pub struct Session<'a> {
     pub(crate) engine: &'a mut Engine,
     pub(crate) rule: Arc<dyn AcceptanceRule>,
-    sampler: Sampler,
+    pub(crate) sampler: Sampler,
     /// The drafter's, which under a constraint is another one.
     pub(crate) draft_sampler: Sampler,
     pub(crate) constrained: Option<Constrained>,
@@ -35,9 +37,11 @@ pub struct Session<'a> {
     pub(crate) plan: Plan,
     /// How much of the sequence the drafter has read, about.
     pub(crate) read: usize,
+    /// What is drafted instead of a chain.
+    pub(crate) tree: Option<TreePlan>,
     measure_price: bool,
-    log_probs: Option<LogProbsOptions>,
-    guide: Option<Guide>,
+    pub(crate) log_probs: Option<LogProbsOptions>,
+    pub(crate) guide: Option<Guide>,
     pub(crate) sequence: Vec<TokenId>,
     pub(crate) prompt: usize,
     pub(crate) memory: Memory,
@@ -90,8 +94,11 @@ impl<'a> Session<'a> {
         check_ending(options, engine)?;
         let draft_length = options.draft_length.as_ref().unwrap_or(&engine.draft_length);
         draft_length.check()?;
+        let depth =
+            options.tree.as_ref().map(|plan| check_tree(plan, options, &*rule, engine)).transpose()?;
         let way = lengths::way(options, &*rule, &sampler, (&engine.verifier, &*engine.drafter));
-        let bounds = engine.learnt.bounds(draft_length, way);
+        let deep = depth.map(DraftLength::Fixed);
+        let bounds = engine.learnt.bounds(deep.as_ref().unwrap_or(draft_length), way);
         let constrained = Constrained::of(options, engine.verifier.vocab_size())?;
         let (sampler, draft_sampler) = match &constrained {
             Some(constrained) => constrained.samplers(&sampler),
@@ -115,6 +122,7 @@ impl<'a> Session<'a> {
             bounds,
             plan: Plan::default(),
             read: 0,
+            tree: options.tree.clone(),
             watch: Watch::new(options)?,
             guessing: Guessing::default(),
             measure_price: options.measure_price,
@@ -183,27 +191,16 @@ impl<'a> Session<'a> {
         if let Some(constrained) = &self.constrained {
             constrained.begin_round(self.generated().len());
         }
-        let draft = self.draft()?;
-        let proposal = &draft.proposal;
-        let draft_time = start.elapsed();
-        let before_verify = Instant::now();
+        let Decided { draft, reading, verdict, tree, draft_time, verify_time } = self.decide(start)?;
         let round = Round {
             sequence: &self.sequence,
             prompt: self.prompt,
             memory: self.memory,
-            proposal,
+            proposal: &draft.proposal,
             sampler: &self.sampler,
-            keep_logits: self.log_probs.is_some() || self.watch.is_on(),
+            keep_logits: self.keeps_logits(),
             guide: self.guide.as_ref(),
         };
-        let reading = self.engine.verifier.read(&round, &*self.rule, &*self.draws);
-        let reading = reading.map_err(|error| self.expert_error(error))?;
-        let verify_time = before_verify.elapsed();
-        let verdict = reading.judge(&round, &*self.rule, &mut *self.draws);
-        self.check_verdict(proposal, verdict)?;
-        if let Some(verdict) = draft.heard(verdict) {
-            self.engine.drafter.observe(&verdict);
-        }
         let mut deferrals = reading.deferrals(&round, &*self.rule, &verdict);
         draft.clear_forced(&mut deferrals);
         let (right, refused) = draft.guessed(&verdict);
@@ -215,16 +212,18 @@ impl<'a> Session<'a> {
         let mut emitted = self.emitter.emit(&tokens, ends);
         self.watch.note(&mut emitted.tokens, &certainties);
         note_log_probs(&mut emitted.tokens, &reading, self.log_probs);
-        let counts = draft.counts(&verdict);
+        let (counts, nodes) = (draft.counts(&verdict), tree.as_ref().map(|tree| tree.nodes));
         let mut step = Step {
             tokens: emitted.tokens,
             text: emitted.text,
-            asked: self.asked(),
-            drafted: counts.drafted,
+            asked: self.asking(),
+            drafted: nodes.unwrap_or(counts.drafted),
             examined: counts.examined,
             accepted: counts.accepted,
             forced: counts.forced,
             forced_accepted: counts.forced_accepted,
+            depth: tree.as_ref().map_or(counts.drafted, |tree| tree.depth),
+            ranks: tree.map_or_else(Vec::new, |tree| tree.ranks),
             draft_time,
             verify_time,
             other_time: Duration::ZERO,
@@ -243,19 +242,6 @@ impl<'a> Session<'a> {
         self.stats.add(&step);
         self.state = State::after(emitted.error, step.finish.is_some());
         Ok(step)
-    }
-
-    /// Rules of the user's own decide too.
-    fn check_verdict(&self, proposal: &Proposal, verdict: Verdict) -> Result<(), Error> {
-        let (drafted, vocab) = (proposal.tokens.len(), self.engine.verifier.vocab_size());
-        if verdict.accepted <= drafted && (verdict.next as usize) < vocab {
-            return Ok(());
-        }
-        let (rule, Verdict { accepted, next, .. }) = (self.rule.name(), verdict);
-        let message = format!(
-            "rule `{rule}` accepted {accepted} of {drafted} drafted tokens and went on with token {next} of a vocabulary of {vocab}; its `judge` is wrong"
-        );
-        Err(Error::new(ErrorKind::Rule, message))
     }
 
     /// Ends the session: text that was held back comes first, then the error.

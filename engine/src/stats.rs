@@ -18,7 +18,8 @@ pub struct Stats {
     pub probes: u64,
     /// Tokens the drafter proposed.
     pub drafted: u64,
-    /// Of them, those that were looked at.
+    /// Of them, those that were looked at; where several competed for a position it counts once
+    /// ([`Step::examined`](crate::Step)).
     pub examined: u64,
     /// Of them, those that were accepted.
     pub accepted: u64,
@@ -66,7 +67,7 @@ impl Stats {
         self.emitted += step.tokens.len() as u64;
         self.replaced += (step.examined - step.accepted) as u64;
         self.bonus += count(Provenance::Bonus);
-        self.accepted_at.resize(self.accepted_at.len().max(step.drafted), 0);
+        self.accepted_at.resize(self.accepted_at.len().max(step.depth), 0);
         self.accepted_at[..step.accepted].iter_mut().for_each(|n| *n += 1);
         self.draft_time += step.draft_time;
         self.verify_time += step.verify_time;

@@ -1,4 +1,4 @@
-use drafthorse_logits::{LogProbs, TokenId, calibration::Judged, drift::Certainty};
+use drafthorse_logits::{LogProbs, Ranked, TokenId, calibration::Judged, drift::Certainty};
 use drafthorse_verifier::Price;
 use std::time::Duration;
 
@@ -81,9 +81,10 @@ pub struct Step {
     pub text: String,
     /// What was asked of the drafter.
     pub asked: Asked,
-    /// Tokens the drafter proposed.
+    /// Tokens the drafter proposed: all of a tree.
     pub drafted: usize,
-    /// Of them, those that were looked at: the accepted ones and the refused one.
+    /// Of them, those that were looked at: the accepted ones and the refused one. Where several tokens competed for a
+    /// position, positions are counted: those at which one stands, and the one at which all were refused.
     pub examined: usize,
     /// Of them, those that stand.
     pub accepted: usize,
@@ -91,6 +92,11 @@ pub struct Step {
     pub forced: usize,
     /// Of them, those that stand. All do that are looked at, except for a guess at how what is certain is written.
     pub forced_accepted: usize,
+    /// At how many positions the drafter proposed something: as many as it proposed tokens, or as a tree is deep.
+    pub depth: usize,
+    /// What became of the children of each point of a tree that was looked at: what
+    /// [`RankAcceptance`](drafthorse_logits::RankAcceptance) learns from. Nothing without trees.
+    pub ranks: Vec<Ranked>,
     /// Time the drafter took.
     pub draft_time: Duration,
     /// Time the expert's pass took, with the scores of its rows.
@@ -125,6 +131,8 @@ impl Step {
             accepted: 0,
             forced: 0,
             forced_accepted: 0,
+            depth: 0,
+            ranks: Vec::new(),
             draft_time: Duration::ZERO,
             verify_time: Duration::ZERO,
             other_time: Duration::ZERO,

@@ -28,6 +28,17 @@ pub trait Draws {
     /// A token for `position` of the sequence, distributed as `probs`.
     fn pick(&mut self, position: usize, purpose: Purpose, probs: &Probs) -> TokenId;
 
+    /// As [`accept`](Self::accept) where several drafted tokens compete for `position`: this is number `candidate`, from
+    /// 0. Each has a decision of its own; draws that tell decisions apart by their keys must tell these apart.
+    fn accept_candidate(&mut self, position: usize, _candidate: usize, probability: f64) -> bool {
+        self.accept(position, probability)
+    }
+
+    /// A drafted token for `position`, number `candidate` of several that compete for it.
+    fn pick_candidate(&mut self, position: usize, _candidate: usize, probs: &Probs) -> TokenId {
+        self.pick(position, Purpose::Draft, probs)
+    }
+
     /// A token for `position` of the sequence, distributed as `probs`, by noise that is the position's alone:
     /// similar distributions mostly give the same token. Draws without such noise pick one.
     fn race(&mut self, position: usize, probs: &Probs) -> TokenId {
@@ -111,6 +122,11 @@ const TARGET: u64 = 3;
 const RACE: u64 = 4;
 const COIN: u64 = 5;
 
+/// The key of a purpose for one of several candidates; the first has that of a chain.
+fn of_candidate(purpose: u64, candidate: usize) -> u64 {
+    purpose | (candidate as u64) << 8
+}
+
 /// The number in `[0, 1)` by which a processor tosses its coin for a position: the same in every round.
 pub(crate) fn coin(seed: u64, position: usize) -> f64 {
     SeededDraws::new(seed, 0).uniform(position, COIN)
@@ -135,6 +151,14 @@ impl<D: Draws + ?Sized> Draws for &mut D {
 
     fn pick(&mut self, position: usize, purpose: Purpose, probs: &Probs) -> TokenId {
         (**self).pick(position, purpose, probs)
+    }
+
+    fn accept_candidate(&mut self, position: usize, candidate: usize, probability: f64) -> bool {
+        (**self).accept_candidate(position, candidate, probability)
+    }
+
+    fn pick_candidate(&mut self, position: usize, candidate: usize, probs: &Probs) -> TokenId {
+        (**self).pick_candidate(position, candidate, probs)
     }
 
     fn race(&mut self, position: usize, probs: &Probs) -> TokenId {
@@ -162,6 +186,17 @@ impl Draws for SeededDraws {
         probs.quantile(self.uniform(position, key(purpose)))
     }
 
+    fn accept_candidate(&mut self, position: usize, candidate: usize, probability: f64) -> bool {
+        probability >= 1.0 || self.uniform(position, of_candidate(ACCEPT, candidate)) < probability
+    }
+
+    fn pick_candidate(&mut self, position: usize, candidate: usize, probs: &Probs) -> TokenId {
+        if let Some(token) = probs.as_point() {
+            return token;
+        }
+        probs.quantile(self.uniform(position, of_candidate(DRAFT, candidate)))
+    }
+
     fn race(&mut self, position: usize, probs: &Probs) -> TokenId {
         match (probs.as_point(), probs.as_slice()) {
             (None, Some(probs)) => race(self.bits(position, RACE), probs),
@@ -186,6 +221,22 @@ mod tests {
         assert_ne!(pick(1, 5, Purpose::Draft), pick(2, 5, Purpose::Draft));
         assert_ne!(pick(1, 5, Purpose::Draft), pick(1, 6, Purpose::Draft));
         assert_ne!(pick(1, 5, Purpose::Draft), pick(1, 5, Purpose::Replacement));
+    }
+
+    #[test]
+    fn candidates_have_numbers_of_their_own_and_the_first_that_of_a_chain() {
+        let probs = Probs::normalize(vec![1.0; 1000]).unwrap();
+        let mut draws = SeededDraws::new(7, 3);
+        let picks: Vec<_> = (0..8).map(|candidate| draws.pick_candidate(5, candidate, &probs)).collect();
+        assert_eq!(picks[0], draws.pick(5, Purpose::Draft, &probs));
+        assert!((1..8).all(|i| !picks[..i].contains(&picks[i])), "{picks:?}");
+        let coins = |candidate: usize, position: usize| {
+            (0..64).filter(|&i| SeededDraws::new(i, 3).accept_candidate(position, candidate, 0.5)).collect()
+        };
+        let (chain, first): (Vec<u64>, Vec<u64>) =
+            ((0..64).filter(|&i| SeededDraws::new(i, 3).accept(9, 0.5)).collect(), coins(0, 9));
+        assert_eq!(chain, first);
+        assert_ne!(first, coins(1, 9));
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! * [`RowQuestion`]: what is wanted of rows that stay where they are;
 //! * [`Constraint`] and [`Matcher`]: what a text may say, along its tokens;
 //! * [`Proposal`] and [`Verdict`]: what a drafter and a judge exchange;
+//! * [`DraftTree`] and [`TreeVerdict`]: the same where drafts branch;
 //! * [`calibration`]: how often a confidence is right;
 //! * [`Draws`]: every random decision, keyed by seed, round, position and purpose;
 //! * [`drift`]: whether a model says what it used to;
@@ -54,6 +55,7 @@ mod scores;
 mod select;
 mod simd;
 mod token_set;
+mod tree;
 mod warp;
 
 pub use constraint::{Constraint, ConstraintError, Matcher};
@@ -74,6 +76,10 @@ pub use round::{Origin, Proposal, ProposalError, Verdict};
 pub use sampler::Sampler;
 pub use scores::Scores;
 pub use token_set::TokenSet;
+pub use tree::{
+    BestTree, Branching, DraftTree, RankAcceptance, Ranked, ShapeError, TreeError, TreePlan, TreeShape,
+    TreeVerdict,
+};
 
 /// The number of a token in the vocabulary, from 0.
 pub type TokenId = u32;

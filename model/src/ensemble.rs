@@ -35,6 +35,10 @@ impl<C: KvCache> KvCache for EnsembleCache<C> {
     fn truncate(&mut self, len: usize) {
         self.0.iter_mut().for_each(|cache| cache.truncate(len));
     }
+
+    fn keep_path(&mut self, start: usize, path: &[usize]) {
+        self.0.iter_mut().for_each(|cache| cache.keep_path(start, path));
+    }
 }
 
 impl<M: LanguageModel> Ensemble<M> {
@@ -88,6 +92,10 @@ impl<M: LanguageModel> LanguageModel for Ensemble<M> {
         self.members.iter().find_map(|member| member.vocabulary())
     }
 
+    fn reads_trees(&self) -> bool {
+        self.members.iter().all(|member| member.reads_trees())
+    }
+
     fn new_cache(&self) -> Self::Cache {
         EnsembleCache(self.members.iter().map(|member| member.new_cache()).collect())
     }
@@ -102,8 +110,8 @@ impl<M: LanguageModel> LanguageModel for Ensemble<M> {
         let mut said = Vec::with_capacity(self.members.len());
         for (index, member) in self.members.iter().enumerate() {
             let of = |segment| {
-                let Segment { tokens, rows, cache }: &mut Segment<'_, Self::Cache> = segment;
-                Segment { tokens, rows: *rows, cache: &mut cache.0[index] }
+                let Segment { tokens, parents, rows, cache }: &mut Segment<'_, Self::Cache> = segment;
+                Segment { tokens, parents: *parents, rows: *rows, cache: &mut cache.0[index] }
             };
             let mut own: Vec<_> = segments.iter_mut().map(of).collect();
             let found = member.forward(&mut own)?;

@@ -77,6 +77,12 @@ pub enum ModelError {
         /// Its type.
         found: String,
     },
+    /// A tree that is none.
+    #[error("a tree cannot be read: {message}")]
+    Tree {
+        /// What is wrong and what would be right.
+        message: String,
+    },
     /// Models that cannot be combined.
     #[error("the ensemble {message}")]
     Ensemble {

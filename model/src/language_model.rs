@@ -13,6 +13,55 @@ pub trait KvCache: Send {
 
     /// Forgets all but the first `len` tokens; nothing happens where fewer are held.
     fn truncate(&mut self, len: usize);
+
+    /// Of what was read after the first `start` tokens, keeps what stands at the ascending indices `path` from there on,
+    /// one after the other, and forgets the rest: a path of a tree. Less may be kept, which is then read again; by
+    /// default it is what stands in its place already.
+    fn keep_path(&mut self, start: usize, path: &[usize]) {
+        let in_place = path.iter().enumerate().take_while(|(place, index)| place == *index).count();
+        self.truncate(start + in_place);
+    }
+}
+
+/// Tokens that may follow a sequence, as a tree.
+///
+/// # Shapes
+///
+/// An entry of `parents` for each token.
+#[derive(Clone, Copy, Debug)]
+#[allow(clippy::exhaustive_structs)]
+pub struct Tree<'a> {
+    /// The tokens.
+    pub tokens: &'a [TokenId],
+    /// The token before each, an earlier one of the list; `None` is the end of the sequence.
+    pub parents: &'a [Option<usize>],
+}
+
+impl Tree<'_> {
+    /// How many tokens of the tree come before each.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::Tree`]: not as many parents as tokens, or one that does not come before its child.
+    pub fn depths(&self) -> Result<Vec<usize>, ModelError> {
+        let (tokens, parents) = (self.tokens.len(), self.parents.len());
+        if tokens != parents {
+            let message = format!("{tokens} tokens have {parents} parents; one a token is needed");
+            return Err(ModelError::Tree { message });
+        }
+        let mut depths: Vec<usize> = Vec::with_capacity(tokens);
+        for (index, parent) in self.parents.iter().enumerate() {
+            match parent.map(|parent| depths.get(parent)) {
+                None => depths.push(0),
+                Some(Some(depth)) => depths.push(depth + 1),
+                Some(None) => {
+                    let message = format!("token {index} comes before its parent; parents come first");
+                    return Err(ModelError::Tree { message });
+                }
+            }
+        }
+        Ok(depths)
+    }
 }
 
 /// Tokens of one sequence, to be read after what its cache holds.
@@ -23,18 +72,45 @@ pub trait KvCache: Send {
 pub struct Segment<'a, C> {
     /// The tokens to read.
     pub tokens: &'a [TokenId],
+    /// The token of the segment before each, where they are a tree and not one after the other; `None` is what the
+    /// cache holds. Only for models that [read trees](LanguageModel::reads_trees).
+    pub parents: Option<&'a [Option<usize>]>,
     /// For how many of the last tokens logits are wanted.
     pub rows: usize,
     /// What was read before; grows by `tokens`.
     pub cache: &'a mut C,
 }
 
-impl<C: KvCache> Segment<'_, C> {
+impl<'a, C: KvCache> Segment<'a, C> {
+    /// Tokens one after the other.
+    pub fn new(tokens: &'a [TokenId], rows: usize, cache: &'a mut C) -> Self {
+        Self { tokens, parents: None, rows, cache }
+    }
+
+    /// The tokens as a tree; `None` where they come one after the other.
+    pub fn tree(&self) -> Option<Tree<'a>> {
+        self.parents.map(|parents| Tree { tokens: self.tokens, parents })
+    }
+
+    /// How many tokens the longest sequence has that ends within the segment, those before it included.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tree::depths`].
+    pub fn length(&self) -> Result<usize, ModelError> {
+        let depth = match self.tree() {
+            Some(tree) => tree.depths()?.into_iter().max().map_or(0, |depth| depth + 1),
+            None => self.tokens.len(),
+        };
+        Ok(self.cache.len() + depth)
+    }
+
     /// Checks what every model must check before it reads a segment.
     ///
     /// # Errors
     ///
-    /// No tokens, a token outside the vocabulary, more rows than tokens, or no room in the context.
+    /// No tokens, a token outside the vocabulary, more rows than tokens, no room in the context, or parents that are no
+    /// tree.
     pub fn check(&self, vocab: usize, context: usize) -> Result<(), ModelError> {
         if self.tokens.is_empty() {
             return Err(ModelError::EmptySequence);
@@ -45,7 +121,7 @@ impl<C: KvCache> Segment<'_, C> {
         if let Some(&token) = self.tokens.iter().find(|&&token| token as usize >= vocab) {
             return Err(ModelError::Token { token, vocab });
         }
-        let length = self.cache.len() + self.tokens.len();
+        let length = self.length()?;
         if length > context {
             return Err(ModelError::ContextFull { length, context });
         }
@@ -80,6 +156,12 @@ pub trait LanguageModel: Send + Sync + 'static {
     /// What [`Segment::check`] finds, or a failure of the device. After an error the caches may hold
     /// part of the segments; truncate them to their former lengths before they are used again.
     fn forward(&self, segments: &mut [Segment<'_, Self::Cache>]) -> Result<Vec<Logits>, ModelError>;
+
+    /// Whether segments may have [`parents`](Segment::parents). Their tokens then see those before them on their own path
+    /// alone, and stand at the positions they would have without the rest of the tree.
+    fn reads_trees(&self) -> bool {
+        false
+    }
 
     /// Whether rows lie where they are dear to read, and [`answer`](Self::answer) leaves them there.
     fn keeps_rows(&self) -> bool {
@@ -134,7 +216,7 @@ pub(crate) fn greedy_steps<M: LanguageModel + ?Sized>(
     let mut out: Vec<TokenId> = Vec::with_capacity(count);
     for _ in 0..count {
         let tokens = out.last().map_or(tokens, std::slice::from_ref);
-        let mut step = [Segment { tokens, rows: 1, cache: &mut *cache }];
+        let mut step = [Segment::new(tokens, 1, &mut *cache)];
         let answers = model.answer(&mut step, &[RowQuestion::default()], 0.0)?;
         check_answers(&answers, 1, model.vocab_size())?;
         out.push(answers[0].token);

@@ -189,6 +189,10 @@ impl<M: LayeredModel> LanguageModel for LayeredLaw<M> {
         self.model.vocabulary()
     }
 
+    fn reads_trees(&self) -> bool {
+        self.model.reads_trees()
+    }
+
     fn new_cache(&self) -> M::Cache {
         self.model.new_cache()
     }

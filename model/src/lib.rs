@@ -44,7 +44,7 @@ mod transformer;
 pub use cached::{CachedModel, SequenceModel};
 pub use ensemble::{Ensemble, EnsembleCache};
 pub use error::ModelError;
-pub use language_model::{KvCache, LanguageModel, Segment};
+pub use language_model::{KvCache, LanguageModel, Segment, Tree};
 pub use law::{EarlyLayers, LawSpec, LayerLaw, LayeredLaw};
 pub use layered::{LayerLogits, LayerStates, LayeredModel};
 pub use shortcut::Shortcut;

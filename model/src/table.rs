@@ -74,9 +74,17 @@ impl TableModel {
     }
 }
 
-/// The tokens a [`TableModel`] has read.
+/// The tokens a [`TableModel`] has read, each with its row of the cache that comes before it.
 #[derive(Clone, Debug, Default)]
-pub struct TableCache(Vec<TokenId>);
+pub struct TableCache(Vec<(TokenId, Option<usize>)>);
+
+impl TableCache {
+    /// The last two tokens up to a row, on its own path.
+    fn context(&self, row: usize) -> Vec<TokenId> {
+        let (token, before) = self.0[row];
+        before.map(|before| self.0[before].0).into_iter().chain([token]).collect()
+    }
+}
 
 impl KvCache for TableCache {
     fn len(&self) -> usize {
@@ -85,6 +93,15 @@ impl KvCache for TableCache {
 
     fn truncate(&mut self, len: usize) {
         self.0.truncate(len);
+    }
+
+    fn keep_path(&mut self, start: usize, path: &[usize]) {
+        let kept: Vec<_> =
+            path.iter().filter_map(|index| self.0.get(start + index)).map(|row| row.0).collect();
+        self.truncate(start);
+        for token in kept {
+            self.0.push((token, self.0.len().checked_sub(1)));
+        }
     }
 }
 
@@ -103,6 +120,10 @@ impl LanguageModel for TableModel {
         self.vocabulary.as_ref()
     }
 
+    fn reads_trees(&self) -> bool {
+        true
+    }
+
     fn new_cache(&self) -> TableCache {
         TableCache::default()
     }
@@ -112,11 +133,16 @@ impl LanguageModel for TableModel {
             .iter_mut()
             .map(|segment| {
                 segment.check(self.vocab, self.context)?;
-                let before = segment.cache.0.len();
-                segment.cache.0.extend_from_slice(segment.tokens);
-                let read = &segment.cache.0;
-                let first = before + segment.tokens.len() - segment.rows;
-                let rows = (first..read.len()).flat_map(|last| self.row(&read[..=last]).iter().copied());
+                let start = segment.cache.0.len();
+                for (index, &token) in segment.tokens.iter().enumerate() {
+                    let chain = || index.checked_sub(1);
+                    let parent = segment.parents.map_or_else(chain, |parents| parents[index]);
+                    let before = parent.map_or(start.checked_sub(1), |parent| Some(start + parent));
+                    segment.cache.0.push((token, before));
+                }
+                let read = &segment.cache;
+                let rows = read.len() - segment.rows..read.len();
+                let rows = rows.flat_map(|last| self.row(&read.context(last)).iter().copied());
                 Ok(Logits::new(rows.collect(), self.vocab))
             })
             .collect()

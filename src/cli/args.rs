@@ -5,10 +5,21 @@ mod lone;
 pub(crate) use lone::LoneArgs;
 
 use super::{
-    beam::BeamArgs, calibrate::CalibrateArgs, classify::ClassifyArgs, confidence::ConfidenceArgs,
-    config::ConfigArgs, drafters::DrafterPart, grammar::GrammarArgs, guidance::GuidanceArgs,
-    inspect::args::InspectArgs, laws::LawArgs, prompt::PromptArgs, prove::args::ProveArgs,
-    score::args::ScoreArgs, sweep::args::SweepArgs, tune::args::TuneArgs,
+    beam::BeamArgs,
+    calibrate::CalibrateArgs,
+    classify::ClassifyArgs,
+    confidence::ConfidenceArgs,
+    config::ConfigArgs,
+    drafters::{DrafterPart, WayArgs},
+    grammar::GrammarArgs,
+    guidance::GuidanceArgs,
+    inspect::args::InspectArgs,
+    laws::LawArgs,
+    prompt::PromptArgs,
+    prove::args::ProveArgs,
+    score::args::ScoreArgs,
+    sweep::args::SweepArgs,
+    tune::args::TuneArgs,
 };
 pub(crate) use super::{bench::args::BenchArgs, sampling::SamplingArgs};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -155,8 +166,10 @@ pub(crate) struct PartArgs {
 /// What drafts, and how much.
 #[derive(Args, Clone)]
 pub(crate) struct DraftingArgs {
-    /// What drafts (also -md): a Hugging Face folder, demo or demo-drafter (the demo's drafter), bench-134m, ngram, or
-    /// none. Without it: what `drafthorse tune` found, else the demo drafter for the demo expert, ngram for any other
+    /// What drafts (also -md): a Hugging Face folder, demo or demo-drafter (the demo's drafter); ngram, suffix or memory,
+    /// which look up what followed before; exit:E or skip:I,J-K, the expert's own layers; several with + between them,
+    /// the best of which is asked first; or none. Without it: what `drafthorse tune` found, else the demo drafter for the
+    /// demo expert, ngram for any other
     #[arg(short = 'd', long, visible_alias = "draft-model", aliases = ["model-draft", "spec-draft-model"], value_name = "DRAFTER", help_heading = "Models")]
     pub(crate) drafter: Option<String>,
     /// Tokens drafted a round: a number, 0 being plain decoding; confidence:P or entropy:H, which end a draft where the
@@ -210,6 +223,8 @@ pub(crate) struct ModelArgs {
     /// Longest suffix the n-gram drafter looks for
     #[arg(long, value_name = "N", default_value_t = 4, help_heading = "Models")]
     pub(crate) ngram_max: usize,
+    #[command(flatten)]
+    pub(crate) ways: WayArgs,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

@@ -1,15 +1,24 @@
 //! Drafters by name.
 
+mod shelf;
+
 use super::{
     args::ModelArgs,
     failure::Failure,
     laws::ExpertLaw,
     parts::{DEMO_DRAFTER, Expert, named_model},
+    prompts,
 };
+use clap::{Args, ValueEnum};
 use drafthorse::{
-    Drafter, Engine, ModelDrafter, NgramDrafter, NoDrafter, Transformer, drafter::SuffixDrafter,
-    engine::EngineBuilder, model::Shortcut, open_device, self_speculation,
+    Drafter, Engine, ModelDrafter, ModelError, NgramDrafter, NoDrafter, Transformer,
+    drafter::{Bridge, ChainDrafter, HybridDrafter, TranslatedDrafter},
+    engine::EngineBuilder,
+    model::{Shortcut, Spelling, Translation},
+    open_device, self_speculation,
 };
+use shelf::{MEMORY_NAME, SUFFIX_NAME, Shelf, StoreArgs};
+use std::path::Path;
 use std::sync::Arc;
 
 /// A drafter that can be made as often as it is needed, each time as if it had seen nothing.
@@ -17,6 +26,7 @@ use std::sync::Arc;
 pub(crate) struct DrafterPart {
     name: String,
     kind: Kind,
+    shelf: Option<Arc<Shelf>>,
     make: Arc<dyn Fn() -> Box<dyn Drafter> + Send + Sync>,
 }
 
@@ -31,6 +41,8 @@ enum Kind {
     Model(Arc<Transformer>),
     /// The expert's own layers.
     Shortcut(Shortcut),
+    /// Several drafters, or a model by a bridge.
+    Other,
 }
 
 impl DrafterPart {
@@ -44,7 +56,7 @@ impl DrafterPart {
         kind: Kind,
         make: impl Fn() -> D + Send + Sync + 'static,
     ) -> Self {
-        Self { name: name.to_owned(), kind, make: Arc::new(move || Box::new(make())) }
+        Self { name: name.to_owned(), kind, shelf: None, make: Arc::new(move || Box::new(make())) }
     }
 
     fn of_model(name: &str, model: Arc<Transformer>) -> Self {
@@ -85,6 +97,11 @@ impl DrafterPart {
         (self.make)()
     }
 
+    /// Keeps what was learnt for later runs, if there is a place for it. The drafter must be gone by then.
+    pub(crate) fn save(&self, quiet: bool) -> Result<(), Failure> {
+        self.shelf.as_ref().map_or(Ok(()), |shelf| shelf.save(quiet))
+    }
+
     /// An engine's beginning: this drafter with this expert. An expert that speaks for itself and leaves early to draft
     /// shares what it has read.
     pub(crate) fn begin(&self, expert: Expert<'_>) -> Result<EngineBuilder, Failure> {
@@ -97,20 +114,125 @@ impl DrafterPart {
     }
 }
 
-/// Opens a drafter for an expert: a folder, or one of the names.
+/// What drafts for a drafter, and what becomes of tokens that differ.
+#[derive(Args, Clone, Default)]
+pub(crate) struct WayArgs {
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    /// What drafts for the drafter, where that is a model: a smaller model, ngram, suffix or memory. Its proposals stay
+    /// what they are, and take fewer of its passes
+    #[arg(long, value_name = "DRAFTER", help_heading = "Drafting")]
+    pub(crate) draft_chain: Option<String>,
+    /// How the tokens of a drafter with another tokenizer become the expert's: tli (those that both have, with
+    /// probabilities) or slem (as text). Without it, what fits better; `drafthorse check` says which
+    #[arg(long, value_enum, value_name = "WAY", help_heading = "Drafting")]
+    pub(crate) draft_bridge: Option<Way>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Way {
+    Tli,
+    Slem,
+}
+
+/// Opens a drafter for an expert: a folder, one of the names, or several with `+` between them.
 pub(crate) fn open(name: &str, args: &ModelArgs, expert: &Arc<Transformer>) -> Result<DrafterPart, Failure> {
-    match name {
-        "none" => Ok(DrafterPart::none()),
-        "ngram" => {
-            let (min, max) = (args.ngram_min, args.ngram_max);
-            let drafter = NgramDrafter::new(min, max).ok_or_else(|| {
-                Failure::new(format!("--ngram-min {min} and --ngram-max {max}: 1 <= min <= max is needed"))
-            })?;
-            Ok(DrafterPart::of(name, Kind::Lookup, move || drafter))
+    let opening = Opening { args, expert, shelf: Arc::new(Shelf::new(&args.ways.store, expert)?) };
+    let part = if name.contains('+') && !Path::new(name).is_dir() {
+        opening.hybrid(name)?
+    } else {
+        opening.chained(name)?
+    };
+    Ok(DrafterPart { shelf: Some(opening.shelf), ..part })
+}
+
+/// Drafters of one name share what they remember.
+struct Opening<'a> {
+    args: &'a ModelArgs,
+    expert: &'a Arc<Transformer>,
+    shelf: Arc<Shelf>,
+}
+
+impl Opening<'_> {
+    /// Several, the first of which that has something to say.
+    fn hybrid(&self, name: &str) -> Result<DrafterPart, Failure> {
+        let parts = name.split('+').map(|part| self.chained(part)).collect::<Result<Vec<_>, _>>()?;
+        if let Some(part) = parts.iter().find(|part| part.is_none()) {
+            return Err(Failure::new(format!(
+                "drafter `{name}`: `{}` has nothing to add; leave it out",
+                part.name()
+            )));
         }
-        "suffix" => Ok(DrafterPart::of(name, Kind::Lookup, SuffixDrafter::default)),
-        _ if name.starts_with("exit:") || name.starts_with("skip:") => DrafterPart::of_shortcut(name, expert),
-        _ => Ok(DrafterPart::of_model(name, open_model(name, args)?)),
+        let make = move || HybridDrafter::new(parts.iter().map(DrafterPart::make).collect());
+        // Two with different tokens are found now.
+        make().map_err(Failure::new)?;
+        Ok(DrafterPart::of(name, Kind::Other, move || make().expect("it was made before")))
+    }
+
+    /// One, and what drafts for it.
+    fn chained(&self, name: &str) -> Result<DrafterPart, Failure> {
+        let part = self.single(name)?;
+        let (Some(guesser), Some(model)) = (&self.args.ways.draft_chain, part.model()) else {
+            return Ok(part);
+        };
+        let guesser = self.single(guesser)?;
+        let (model, label) = (model.clone(), name.to_owned());
+        let make = move || ChainDrafter::new(model.clone(), guesser.make()).named(&label);
+        Ok(DrafterPart::of(make().name(), Kind::Other, make.clone()))
+    }
+
+    fn single(&self, name: &str) -> Result<DrafterPart, Failure> {
+        match name {
+            "none" => Ok(DrafterPart::none()),
+            "ngram" => {
+                let (min, max) = (self.args.ngram_min, self.args.ngram_max);
+                let drafter = NgramDrafter::new(min, max).ok_or_else(|| {
+                    Failure::new(format!(
+                        "--ngram-min {min} and --ngram-max {max}: 1 <= min <= max is needed"
+                    ))
+                })?;
+                Ok(DrafterPart::of(name, Kind::Lookup, move || drafter))
+            }
+            SUFFIX_NAME | MEMORY_NAME => {
+                self.shelf.check(name)?;
+                let shelf = self.shelf.clone();
+                Ok(if name == SUFFIX_NAME {
+                    DrafterPart::of(name, Kind::Lookup, move || shelf.suffix())
+                } else {
+                    DrafterPart::of(name, Kind::Lookup, move || shelf.memory())
+                })
+            }
+            _ if name.starts_with("exit:") || name.starts_with("skip:") => {
+                DrafterPart::of_shortcut(name, self.expert)
+            }
+            _ => self.model(name),
+        }
+    }
+
+    /// A model, by a bridge where its tokens are not the expert's.
+    fn model(&self, name: &str) -> Result<DrafterPart, Failure> {
+        let model = open_model(name, self.args)?;
+        let (Some(ours), Some(theirs)) = (self.expert.tokenizer(), model.tokenizer()) else {
+            return Ok(DrafterPart::of_model(name, model));
+        };
+        let translation = Arc::new(Translation::new(Spelling::of(ours)?, Spelling::of(theirs)?));
+        let bridge = match self.args.ways.draft_bridge {
+            None if translation.is_same() => return Ok(DrafterPart::of_model(name, model)),
+            None => Bridge::choose(&translation.overlap(Some(&prompts::sample())), false, false)?.bridge,
+            Some(Way::Tli) => Bridge::Tokens,
+            Some(Way::Slem) => Bridge::Text,
+        };
+        let label = format!("{name} ({})", bridge.name());
+        let make = {
+            let label = label.clone();
+            move || {
+                Ok::<_, ModelError>(
+                    TranslatedDrafter::new(model.clone(), translation.clone(), bridge)?.named(label.as_str()),
+                )
+            }
+        };
+        make()?;
+        Ok(DrafterPart::of(&label, Kind::Other, move || make().expect("it was made before")))
     }
 }
 
@@ -120,7 +242,7 @@ fn open_model(name: &str, args: &ModelArgs) -> Result<Arc<Transformer>, Failure>
     let name = if name == "demo" { DEMO_DRAFTER } else { name };
     named_model(name, &device, args.load_options(true)).map_err(|failure| match failure {
         Failure::Message(text) if text.contains("is not a folder") => Failure::Message(
-            text + "; a drafter can also be `ngram`, `suffix`, `exit:E`, `skip:I,J` or `none`",
+            text + "; a drafter can also be `ngram`, `suffix`, `memory`, `exit:E`, `skip:I,J`, several with `+` between them, or `none`",
         ),
         failure => failure,
     })
@@ -132,7 +254,7 @@ pub(crate) fn check_options(drafter: &DrafterPart, args: &ModelArgs) -> Result<(
         [("--draft-weights", args.draft_weights.is_some()), ("--draft-device", args.draft_device.is_some())];
     let name = drafter.name();
     match given.into_iter().find(|(_, given)| *given) {
-        Some((option, _)) if drafter.model().is_none() => Err(Failure::new(format!(
+        Some((option, _)) if drafter.is_none() || drafter.is_lookup() => Err(Failure::new(format!(
             "{option} is for a drafter that is a model, and drafter `{name}` is none; leave it out, or name a model as drafter"
         ))),
         _ => Ok(()),

@@ -84,7 +84,14 @@ pub(crate) fn run(mut args: GenerateArgs) -> Outcome {
     {
         output::note(&note);
     }
-    let saved = args.confidence.save(&result.record);
+    let drafters = engine.drafter().parts();
+    if !args.quiet && !args.json {
+        drafters.iter().for_each(|part| output::note(&output::part(part)));
+    }
+    // What a drafter learnt of this text is known when it is gone.
+    drop(engine);
+    let stored = parts.drafter.save(args.quiet);
+    let saved = args.confidence.save(&result.record).and(stored);
     if let Some(drift) = &result.drift {
         note_drift(drift);
     }

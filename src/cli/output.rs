@@ -1,7 +1,7 @@
 //! What users read: statistics and tables.
 
 use comfy_table::{CellAlignment, Row, Table, presets};
-use drafthorse::{AcceptanceRule, Finish, Kind, Stats, verifier::describe};
+use drafthorse::{AcceptanceRule, Finish, Kind, Stats, drafter::PartCounts, verifier::describe};
 use std::{io::Write, time::Duration};
 
 /// Says something beside the output. Where nobody listens, that is no reason to stop.
@@ -64,6 +64,26 @@ pub(crate) fn statistics(
     }
     parts.push(format!("prompt read in {:.0} ms", stats.prompt_time.as_secs_f64() * 1e3));
     parts.join(" | ")
+}
+
+/// What one of several drafters did.
+pub(crate) fn part(part: &PartCounts) -> String {
+    let rate = if part.examined > 0 {
+        format!("acceptance rate {:.2}", part.accepted as f64 / part.examined as f64)
+    } else {
+        "nothing examined".to_owned()
+    };
+    let speed =
+        part.tokens_per_second.map_or(String::new(), |speed| format!(", {speed:.0} tokens/s in its rounds"));
+    format!(
+        "  {}: asked {}, used {}, {} of {} examined, {} drafted, {rate}{speed}",
+        part.name,
+        count(part.asked as usize, "time"),
+        count(part.used as usize, "time"),
+        part.accepted,
+        part.examined,
+        part.drafted
+    )
 }
 
 /// The rule, and what it did to the text if it is not lossless.

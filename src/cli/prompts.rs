@@ -129,6 +129,12 @@ pub(crate) fn spread(prompts: &[Prompt], limit: Option<usize>) -> Vec<Prompt> {
     (0..count).map(|i| prompts[i * all / count].clone()).collect()
 }
 
+/// The prompts inside the program as one text, to compare tokenizers by.
+pub(crate) fn sample() -> String {
+    let texts: Vec<_> = built_in().into_iter().map(|prompt| prompt.text).collect();
+    texts.join("\n\n")
+}
+
 /// The prompts inside the program: what the demo pair knows.
 pub(crate) fn built_in() -> Vec<Prompt> {
     let families: [(&str, &[&str]); 3] = [

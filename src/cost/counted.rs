@@ -62,6 +62,10 @@ impl<M: LanguageModel> LanguageModel for Counted<M> {
         self.model.vocabulary()
     }
 
+    fn reads_trees(&self) -> bool {
+        self.model.reads_trees()
+    }
+
     fn new_cache(&self) -> M::Cache {
         self.model.new_cache()
     }

@@ -97,10 +97,10 @@ impl<M: LanguageModel> Remembering<M> {
         read.truncate(cache.len());
         while read.len() < start {
             let tokens = &tokens[read.len()..start.min(read.len() + CHUNK)];
-            self.model.forward(&mut [Segment { tokens, rows: 0, cache: &mut *cache }])?;
+            self.model.forward(&mut [Segment::new(tokens, 0, &mut *cache)])?;
             read.extend_from_slice(tokens);
         }
-        let result = forward(&mut [Segment { tokens: &tokens[start..], rows, cache: &mut *cache }])?;
+        let result = forward(&mut [Segment::new(&tokens[start..], rows, &mut *cache)])?;
         read.extend_from_slice(&tokens[start..]);
         Ok(result)
     }

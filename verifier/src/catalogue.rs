@@ -148,6 +148,14 @@ pub enum RuleError {
         /// What was given.
         value: String,
     },
+    /// A tree of drafts for a rule that decides over a chain.
+    #[error(
+        "rule {rule} decides over the tokens of a chain together and cannot judge a tree of drafts; draft without a tree, or use lossless"
+    )]
+    Trees {
+        /// The rule's name.
+        rule: &'static str,
+    },
     /// A calibrator for a rule whose criterion reads no confidence.
     #[error(
         "rule {rule} has no criterion that reads a confidence, so there is nothing to calibrate; cascade-chow, cascade-diff, cascade-opt and bild have one"

@@ -4,7 +4,8 @@
 //! expert say. [`couple`] draws from that law while keeping the drafted token as often as any method
 //! can, and [`judge`] does so position by position along a draft. They are the only places where a token
 //! is accepted or replaced, but for one: where rows of logits stay on a device, a [`Reading`] holds what was
-//! found out there for rules that [need](Needs) no more.
+//! found out there for rules that [need](Needs) no more. [`couple_candidates`] and [`judge_tree`] are the same where
+//! several drafted tokens compete for a position.
 //!
 //! # Example
 //!
@@ -31,6 +32,7 @@ mod price;
 mod round;
 mod rule;
 mod rules;
+mod tree;
 mod verifier;
 
 pub use catalogue::{Dial, RULES, RuleError, RuleInfo, describe, rule};
@@ -49,6 +51,7 @@ pub use rules::{
     token_v1::CascadeTokenV1, token_v2::CascadeTokenV2, token_v3::CascadeTokenV3, top_k::TopKAcceptance,
     truncate_min_p::TruncateMinP, truncate_top_p::TruncateTopP, typical::Typical,
 };
+pub use tree::{SequentialTest, TreeReading, TreeRound, couple_candidates, judge_tree};
 pub use verifier::Verifier;
 
 use couple::ratio;

@@ -1,5 +1,5 @@
-use crate::{Confidence, RuleError, catalogue::Dial, judge, ratio};
-use drafthorse_logits::{Draws, Probs, Proposal, Scores, TokenId, Verdict};
+use crate::{Confidence, RuleError, catalogue::Dial, judge, judge_tree, ratio};
+use drafthorse_logits::{DraftTree, Draws, Probs, Proposal, Scores, TokenId, TreeVerdict, Verdict};
 use std::{borrow::Cow, sync::Arc};
 
 /// What a rule looks at to decide a round. The less it is, the less has to be read of a device.
@@ -145,6 +145,28 @@ pub trait AcceptanceRule: Send + Sync {
     ) -> Verdict {
         judge(self, proposal, expert, position, draws)
     }
+
+    /// Whether rounds whose drafts branch can be decided.
+    ///
+    /// # Errors
+    ///
+    /// [`RuleError::Trees`]: the rule decides over the tokens of a chain together.
+    fn check_trees(&self) -> Result<(), RuleError> {
+        Ok(())
+    }
+
+    /// Decides a round whose drafts branch, its first drafted tokens at `position` of the sequence. `expert` has a row
+    /// for each point of the tree. Rules that replace [`judge`](Self::judge) replace this too, or say that they cannot
+    /// ([`check_trees`](Self::check_trees)).
+    fn judge_tree(
+        &self,
+        tree: &DraftTree,
+        expert: &[Scores],
+        position: usize,
+        draws: &mut dyn Draws,
+    ) -> TreeVerdict {
+        judge_tree(self, tree, expert, position, draws)
+    }
 }
 
 impl<R: AcceptanceRule + ?Sized> AcceptanceRule for Arc<R> {
@@ -212,6 +234,20 @@ impl<R: AcceptanceRule + ?Sized> AcceptanceRule for Arc<R> {
         draws: &mut dyn Draws,
     ) -> Verdict {
         (**self).judge(proposal, expert, position, draws)
+    }
+
+    fn check_trees(&self) -> Result<(), RuleError> {
+        (**self).check_trees()
+    }
+
+    fn judge_tree(
+        &self,
+        tree: &DraftTree,
+        expert: &[Scores],
+        position: usize,
+        draws: &mut dyn Draws,
+    ) -> TreeVerdict {
+        (**self).judge_tree(tree, expert, position, draws)
     }
 }
 

@@ -24,6 +24,18 @@ impl Verifier {
         Self { model: reader(), guide: None, reader: Box::new(reader) }
     }
 
+    pub(crate) fn model(&self) -> &dyn SequenceModel {
+        &*self.model
+    }
+
+    pub(crate) fn model_mut(&mut self) -> &mut dyn SequenceModel {
+        &mut *self.model
+    }
+
+    pub(crate) fn guide_mut(&mut self) -> &mut dyn SequenceModel {
+        &mut **self.guide.get_or_insert_with(&self.reader)
+    }
+
     /// Number of tokens of the expert.
     pub fn vocab_size(&self) -> usize {
         self.model.vocab_size()
@@ -59,7 +71,7 @@ impl Verifier {
     ///
     /// As [`CachedModel::logits`].
     pub fn prepare_guide(&mut self, negative: &[TokenId]) -> Result<(), ModelError> {
-        self.guide.get_or_insert_with(&self.reader).logits(negative, 0).map(drop)
+        self.guide_mut().logits(negative, 0).map(drop)
     }
 
     /// What the expert says at every drafted position and after the last, in one forward pass: of each row
@@ -113,7 +125,7 @@ impl Verifier {
         let logits = self.model.logits(&tokens(round), rows)?;
         let Some(guide) = round.guide else { return Ok(logits) };
         let other = [&guide.negative, &round.sequence[round.prompt..], &round.proposal.tokens].concat();
-        let other = self.guide.get_or_insert_with(&self.reader).logits(&other, rows)?;
+        let other = self.guide_mut().logits(&other, rows)?;
         let guided =
             logits.iter().zip(other.iter()).flat_map(|(row, other)| guide.guidance.logits(row, other));
         Ok(Logits::new(guided.collect(), logits.vocab_size()))

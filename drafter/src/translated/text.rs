@@ -13,7 +13,8 @@ const STEPS: usize = 12;
 /// String-level exact match (SLEM): writes a text in its own tokens, which then is read as the expert's.
 ///
 /// It works for any two tokenizers. The text so far is written as the drafter's own tokenizer writes it; the drafter
-/// goes on, greedily unless a temperature is set; what it wrote is cut into the expert's tokens as the expert's
+/// goes on, greedily unless a temperature is set, and where the text ends within a word it first may take another last
+/// token that goes further; what it wrote is cut into the expert's tokens as the expert's
 /// tokenizer would go on. The last token of these is held back, since more text could make it another one, and so is a
 /// character that is not complete.
 ///
@@ -32,8 +33,8 @@ pub struct TextDrafter {
     model: Box<dyn SequenceModel>,
     transcriber: Transcriber,
     name: String,
-    /// Writes by chance, where it does.
-    sampler: Option<Sampler>,
+    /// How it writes.
+    sampler: Sampler,
 }
 
 impl std::fmt::Debug for TextDrafter {
@@ -51,7 +52,8 @@ impl TextDrafter {
     pub fn new<M: LanguageModel>(model: Arc<M>, translation: Arc<Translation>) -> Result<Self, ModelError> {
         translation.check(model.vocab_size())?;
         let (model, name) = (Box::new(CachedModel::new(model)), "slem".into());
-        Ok(Self { model, transcriber: Transcriber::new(translation), name, sampler: None })
+        let sampler = Sampler::new(&SamplingOptions::default())?;
+        Ok(Self { model, transcriber: Transcriber::new(translation), name, sampler })
     }
 
     /// Writes by sampling at a temperature; at 0, its most probable tokens.
@@ -61,7 +63,7 @@ impl TextDrafter {
     /// A temperature that is negative or no number.
     pub fn sampled(self, temperature: f32) -> Result<Self, ModelError> {
         let sampler = Sampler::new(&SamplingOptions { temperature, ..Default::default() })?;
-        Ok(Self { sampler: (!sampler.is_greedy()).then_some(sampler), ..self })
+        Ok(Self { sampler, ..self })
     }
 
     /// The same drafter under another name in reports.
@@ -85,11 +87,12 @@ impl TextDrafter {
     ) -> Result<Vec<TokenId>, ModelError> {
         let translation = self.transcriber.translation().clone();
         let Some(mut read) = self.read(sequence) else { return Ok(Vec::new()) };
-        let (mut text, mut tokens) = (Vec::new(), Vec::new());
+        let (mut text, mut known) = self.mend(sequence, &mut read)?;
+        let mut tokens = Vec::new();
         let room = self.model.context_len() - read.len();
         let most = room.saturating_add(1).min(wanted.saturating_add(1).saturating_mul(STEPS));
         for step in 0..most {
-            let Some(token) = self.next(&read, sequence.len() + step, draws)? else { break };
+            let Some(token) = self.next(&read, known.take(), sequence.len() + step, draws)? else { break };
             let TokenBytes::Text(bytes) = translation.drafter().token(token) else {
                 // A mark: what was written is complete, and perhaps the expert knows the mark too.
                 tokens.extend(translation.map().to_expert(token));
@@ -112,21 +115,63 @@ impl TextDrafter {
         Ok(tokens)
     }
 
-    /// What the model writes next; `None` where its row leaves nothing.
+    /// Where the sequence ends within a word, its last token is seldom one that the model knows there. So this gives way
+    /// to the most probable one that begins with its bytes, and what that has more is the beginning of the draft. Also
+    /// gives the row after the sequence, if that stays as it was.
+    fn mend(
+        &mut self,
+        sequence: &[TokenId],
+        read: &mut [TokenId],
+    ) -> Result<(Vec<u8>, Option<Vec<f32>>), ModelError> {
+        let translation = self.transcriber.translation().clone();
+        let (drafter, expert) = (translation.drafter(), translation.expert());
+        let (Some((last, before)), Some(said)) = (read.split_last(), sequence.last()) else {
+            return Ok((Vec::new(), None));
+        };
+        let (Some(bytes), Some(said)) = (drafter.token(*last).text(), expert.token(*said).text()) else {
+            return Ok((Vec::new(), None));
+        };
+        if before.is_empty() {
+            return Ok((Vec::new(), None));
+        }
+        let logits = self.model.logits(read, 2)?;
+        let (row, after) = (logits.row(0), logits.row(1).to_vec());
+        let longer = (0..).zip(drafter.tokens()).filter_map(|(token, text)| {
+            let more = text.text()?.strip_prefix(bytes).filter(|more| !more.is_empty())?;
+            Some((token, more, row.get(token as usize)?))
+        });
+        let best = longer.max_by(|a, b| a.2.total_cmp(b.2));
+        // What the expert has a token for, it would have said.
+        let is_open = |more: &[u8]| expert.find(&[said, more].concat()).is_none();
+        match best {
+            Some((token, more, logit)) if *logit > row[*last as usize] && is_open(more) => {
+                let (more, end) = (more.to_vec(), read.len() - 1);
+                read[end] = token;
+                Ok((more, None))
+            }
+            _ => Ok((Vec::new(), Some(after))),
+        }
+    }
+
+    /// What the model writes next, by its row if that is known; `None` where the row leaves nothing.
     fn next(
         &mut self,
         read: &[TokenId],
+        known: Option<Vec<f32>>,
         position: usize,
         draws: &mut dyn Draws,
     ) -> Result<Option<TokenId>, ModelError> {
-        let Some(sampler) = &self.sampler else {
-            return match self.model.argmax(read, 1) {
-                Err(ModelError::Logits(LogitsError::NothingLeft { .. })) => Ok(None),
-                best => Ok(best?.pop()),
-            };
+        let row = match known {
+            Some(row) => row,
+            None if self.sampler.is_greedy() => {
+                return match self.model.argmax(read, 1) {
+                    Err(ModelError::Logits(LogitsError::NothingLeft { .. })) => Ok(None),
+                    best => Ok(best?.pop()),
+                };
+            }
+            None => self.model.logits(read, 1)?.row(0).to_vec(),
         };
-        let logits = self.model.logits(read, 1)?;
-        match sampler.scores(&Context::new(read, 0), logits.row(0)) {
+        match self.sampler.scores(&Context::new(read, 0), &row) {
             Err(LogitsError::NothingLeft { .. }) => Ok(None),
             scores => Ok(Some(draws.pick(position, Purpose::Draft, scores?.probs()))),
         }

@@ -61,18 +61,17 @@ impl Inputs<'_> {
         self.shape.start + depth
     }
 
-    /// Cache rows a row may see; with a tree not all of the last ones.
+    /// Positions a row may see.
     fn range(&self, row: usize) -> std::ops::Range<usize> {
-        let visible = self.shape.visible(self.position(row));
-        let end = if self.tree.is_some() { self.shape.start + self.rows() } else { visible.end };
-        visible.start..end
+        self.shape.visible(self.position(row))
     }
 
-    /// Whether a row sees row `other` of its own segment.
-    fn sees(&self, row: usize, other: usize) -> bool {
-        let Some(tree) = self.tree else { return true };
-        let near = self.shape.window.is_none_or(|window| self.position(other) + window > self.position(row));
-        near && tree[row * self.rows() + other]
+    /// Rows of the segment on the way to a row of a tree, itself the last.
+    fn path(&self, row: usize) -> Option<Vec<usize>> {
+        let (tree, m) = (self.tree?, self.rows());
+        let seen = tree[row * m..(row + 1) * m].iter().enumerate().filter(|(_, seen)| **seen);
+        let path: Vec<_> = seen.map(|(other, _)| other).collect();
+        Some(if path.is_empty() { vec![row] } else { path })
     }
 }
 
@@ -84,8 +83,8 @@ pub(super) fn attention(inputs: Inputs<'_>, out: &mut [f32]) {
     assert!(out.len() == inputs.query.len(), "shape of the result");
     assert!(inputs.keys.len() >= filled && inputs.values.len() >= filled, "a cache too short");
     let group = heads / kv_heads;
-    // Rows whose queries of one group make up a tile or more.
-    let block = (QUERIES / group).max(1);
+    // Rows whose queries of one group make up a tile or more; of a tree each has positions of its own.
+    let block = if inputs.tree.is_some() { 1 } else { (QUERIES / group).max(1) };
     let cost = 2 * inputs.query.len() * inputs.range(m.saturating_sub(1)).len();
     let out = Out::new(out, heads * head_dim);
     team::each(m.div_ceil(block) * kv_heads, cost, |unit| {
@@ -110,6 +109,7 @@ pub(super) fn share_of<S: Simd>(
 ) {
     let group = inputs.shape.heads / inputs.shape.kv_heads;
     let queries = rows.len() * group;
+    let path = inputs.path(rows.start);
     let mut scratch = Vec::new();
     let mut first = 0;
     while first < queries {
@@ -120,7 +120,7 @@ pub(super) fn share_of<S: Simd>(
             let query = first + i.min(count - 1);
             *place = (rows.start + query / group, kv_head * group + query % group);
         }
-        let tile = Tile { inputs, kv_head, places, count };
+        let tile = Tile { inputs, kv_head, path: path.as_deref(), places, count };
         match inputs.keys {
             Cache::F32(keys) => score::<S, Full>(simd, tile, keys, &mut scratch),
             Cache::F16(keys) => score::<S, Half>(simd, tile, keys, &mut scratch),
@@ -138,13 +138,16 @@ pub(super) fn share_of<S: Simd>(
 struct Tile<'a> {
     inputs: Inputs<'a>,
     kv_head: usize,
+    /// Where the positions of the segment lie, if not one after the other: as if the path alone were there, so that the
+    /// sums are those of a chain to the bit.
+    path: Option<&'a [usize]>,
     /// Row and head of each query.
     places: [(usize, usize); QUERIES],
     count: usize,
 }
 
 impl Tile<'_> {
-    /// Cache rows any of the queries may see, begun at a whole [`GROUP`].
+    /// Positions any of the queries may see, begun at a whole [`GROUP`].
     #[inline(always)]
     fn span(&self) -> std::ops::Range<usize> {
         let (mut start, mut end) = (usize::MAX, 0);
@@ -155,7 +158,7 @@ impl Tile<'_> {
         start / GROUP * GROUP..end
     }
 
-    /// Cache rows all of the queries may see, or none.
+    /// Positions all of the queries may see, or none.
     #[inline(always)]
     fn common(&self) -> std::ops::Range<usize> {
         let (mut start, mut end) = (0, usize::MAX);
@@ -163,16 +166,18 @@ impl Tile<'_> {
             let range = self.inputs.range(row);
             (start, end) = (start.max(range.start), end.min(range.end));
         }
-        if self.inputs.tree.is_some() {
-            end = end.min(self.inputs.shape.start);
-        }
         start..end.max(start)
     }
 
-    /// Where the tile's head of a cache row begins.
+    /// Where the tile's head of a position begins in the cache.
     #[inline(always)]
     fn at(&self, position: usize) -> usize {
-        position * self.inputs.shape.cache_width() + self.kv_head * self.inputs.shape.head_dim
+        let start = self.inputs.shape.start;
+        let row = match self.path {
+            Some(path) if position >= start => start + path[position - start],
+            _ => position,
+        };
+        row * self.inputs.shape.cache_width() + self.kv_head * self.inputs.shape.head_dim
     }
 }
 
@@ -236,14 +241,6 @@ fn hide(inputs: Inputs<'_>, row: usize, first: usize, scores: &mut [f32]) {
     let range = inputs.range(row);
     scores[..range.start - first].fill(f32::NEG_INFINITY);
     scores[range.end - first..].fill(f32::NEG_INFINITY);
-    if inputs.tree.is_some() {
-        let start = inputs.shape.start;
-        for position in range.start.max(start)..range.end {
-            if !inputs.sees(row, position - start) {
-                scores[position - first] = f32::NEG_INFINITY;
-            }
-        }
-    }
 }
 
 /// `exp((score - max) * scale)` in place of each score, and their sum in place of the last value.
@@ -301,7 +298,7 @@ fn weigh_part<S: Simd, W: Plain, const V: usize>(
     out: &Out<'_>,
 ) {
     let (span, common) = (tile.span(), tile.common());
-    let AttentionShape { head_dim: d, start, .. } = tile.inputs.shape;
+    let d = tile.inputs.shape.head_dim;
     let length = padded(&span) + 1;
     let count = (V * S::LANES).min(d - part);
     let row = |position: usize| W::row(values, tile.at(position) + part, count);
@@ -333,9 +330,6 @@ fn weigh_part<S: Simd, W: Plain, const V: usize>(
     for query in 0..tile.count {
         let (place, range) = (tile.places[query], tile.inputs.range(tile.places[query].0));
         for position in common.end.max(range.start)..range.end {
-            if position >= start && !tile.inputs.sees(place.0, position - start) {
-                continue;
-            }
             let weight = simd.splat(scratch[query * length + position - span.start]);
             for v in 0..V {
                 let value = load::<S, W>(simd, row(position), v, count);

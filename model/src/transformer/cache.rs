@@ -1,6 +1,6 @@
 use super::{config::ModelConfig, weights::CacheType};
 use crate::KvCache;
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use drafthorse_kernels::append;
 
 /// Positions for which memory is taken at first.
@@ -15,6 +15,9 @@ pub struct TransformerCache {
     layers: Vec<Option<(Tensor<2>, Tensor<2>)>>,
     dtype: DType,
     len: usize,
+    /// Rows of the tensors where the last positions lie, if not in their places: a path of a tree. They are moved before
+    /// the next tokens are read, on the device's own stream.
+    scattered: Vec<usize>,
     capacity: usize,
     /// A forward began and did not end: the tensors cannot be trusted.
     broken: bool,
@@ -32,12 +35,13 @@ impl TransformerCache {
             CacheType::F32 => DType::F32,
             CacheType::F16 => DType::F16,
         };
-        Self { layers: Vec::new(), dtype, len: 0, capacity: 0, broken: false }
+        Self { layers: Vec::new(), dtype, len: 0, scattered: Vec::new(), capacity: 0, broken: false }
     }
 
     /// Forgets everything.
     fn reset(&mut self) {
         self.layers.clear();
+        self.scattered.clear();
         (self.len, self.capacity, self.broken) = (0, 0, false);
     }
 
@@ -56,6 +60,7 @@ impl TransformerCache {
             self.reset();
         }
         self.broken = true;
+        self.gather(device);
         let needed = self.len + more;
         if needed <= self.capacity {
             return;
@@ -76,6 +81,25 @@ impl TransformerCache {
                 Some((grow(keys), grow(values)))
             })
             .collect();
+    }
+
+    /// Moves positions that are scattered to their places.
+    fn gather(&mut self, device: &Device) {
+        let scattered = std::mem::take(&mut self.scattered);
+        let settled = self.len - scattered.len();
+        let moved = (settled..).zip(&scattered).take_while(|(place, row)| place == *row).count();
+        let (to, from) = (settled + moved, &scattered[moved..]);
+        if from.is_empty() {
+            return;
+        }
+        let rows: Vec<i32> = from.iter().map(|row| row.cast_signed() as i32).collect();
+        let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [from.len()]), device);
+        for (keys, values) in self.layers.iter_mut().flatten() {
+            for tensor in [keys, values] {
+                let found = tensor.clone().select(0, rows.clone());
+                append(tensor, found, to);
+            }
+        }
     }
 
     /// Where the next token goes, also while the cache is open.
@@ -99,6 +123,23 @@ impl KvCache for TransformerCache {
         if self.broken {
             self.reset();
         }
+        let settled = self.len - self.scattered.len();
+        self.scattered.truncate(len.saturating_sub(settled));
         self.len = self.len.min(len);
+    }
+
+    fn keep_path(&mut self, start: usize, path: &[usize]) {
+        if self.broken || start > self.len {
+            return self.truncate(start);
+        }
+        let settled = self.len - self.scattered.len();
+        let row = |position: usize| match position.checked_sub(settled) {
+            None => position,
+            Some(index) => self.scattered[index],
+        };
+        let held = path.iter().map(|index| start + index).take_while(|position| *position < self.len);
+        let kept: Vec<usize> = (settled.min(start)..start).chain(held).map(row).collect();
+        self.len = settled.min(start) + kept.len();
+        self.scattered = kept;
     }
 }

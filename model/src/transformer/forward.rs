@@ -45,13 +45,13 @@ impl Transformer {
         mut tap: impl FnMut(usize, &Tensor<2>, &Segments<'_>),
     ) -> Tensor<2> {
         let (config, weights) = (&self.config, &self.weights);
-        let angles = self.angles(segments);
+        let (angles, ancestors) = (self.angles(segments), self.ancestors(segments));
         for segment in segments.iter_mut() {
             segment.cache.begin(segment.tokens.len(), config, self.device.burn());
         }
         for (index, layer) in weights.layers.iter().enumerate() {
             tap(index, &x, segments);
-            x = self.attend(index, layer, x, &angles, segments);
+            x = self.attend(index, layer, x, (&angles, &ancestors), segments);
             let hidden = rms_norm(x.clone(), &layer.feed_forward_norm, config.norm_epsilon);
             x = linear_add(gated_linear(hidden, &layer.gate_up), &layer.down, None, x);
         }
@@ -77,7 +77,7 @@ impl Transformer {
         let mut tokens = segment.tokens;
         let mut found = Vec::with_capacity(count);
         for _ in 0..count {
-            let mut step = [Segment { tokens, rows: 1, cache: &mut *segment.cache }];
+            let mut step = [Segment::new(tokens, 1, &mut *segment.cache)];
             let Some(logits) = self.run(ids, &mut step, Ok)? else { return Ok(None) };
             let statistics = rows::statistics(logits, &[RowQuestion::default()], 1.0);
             ids = argmax_of(&statistics);
@@ -90,11 +90,31 @@ impl Transformer {
 
     /// Cosines and sines of every row, `[rows, head_dim]`.
     fn angles(&self, segments: &Segments<'_>) -> Tensor<2> {
-        let positions = segments.iter().flat_map(|s| s.cache.len()..s.cache.len() + s.tokens.len());
+        let positions = segments.iter().flat_map(|segment| {
+            let start = segment.cache.len();
+            depths(segment).into_iter().map(move |depth| start + depth)
+        });
         let angles = rope::angles(&self.frequencies, positions);
         let width = 2 * self.frequencies.len();
         let shape = [angles.len() / width, width];
         Tensor::from_data(TensorData::new(angles, shape), self.device.burn())
+    }
+
+    /// Which rows of each segment see which, `[rows, rows]`; `None` where they come one after the other.
+    fn ancestors(&self, segments: &Segments<'_>) -> Vec<Option<Tensor<2, Int>>> {
+        let of = |segment: &Segment<'_, TransformerCache>| {
+            let parents = segment.parents.filter(|parents| !is_chain(parents))?;
+            let m = parents.len();
+            let mut sees = vec![0i32; m * m];
+            for (row, parent) in parents.iter().enumerate() {
+                if let Some(parent) = parent {
+                    sees.copy_within(parent * m..(parent + 1) * m, row * m);
+                }
+                sees[row * m + row] = 1;
+            }
+            Some(Tensor::from_data(TensorData::new(sees, [m, m]), self.device.burn()))
+        };
+        segments.iter().map(of).collect()
     }
 
     /// The attention half of a layer, residual included.
@@ -103,7 +123,7 @@ impl Transformer {
         index: usize,
         layer: &Layer,
         x: Tensor<2>,
-        angles: &Tensor<2>,
+        (angles, ancestors): (&Tensor<2>, &[Option<Tensor<2, Int>>]),
         segments: &mut Segments<'_>,
     ) -> Tensor<2> {
         let hidden = rms_norm(x.clone(), &layer.attention_norm, self.config.norm_epsilon);
@@ -115,7 +135,7 @@ impl Transformer {
         });
         let (mut first, whole) = (0, segments.len() == 1);
         let mut outputs = Vec::with_capacity(segments.len());
-        for segment in segments {
+        for (segment, ancestors) in segments.iter_mut().zip(ancestors) {
             let rows = first..first + segment.tokens.len();
             first = rows.end;
             let of = |tensor: &Tensor<2>| {
@@ -124,7 +144,7 @@ impl Transformer {
             let shape = self.shape(index, segment.cache.position());
             let cache = segment.cache.take(index);
             let (query, cache) = rope_and_append(of(&qkv), &of(angles), norms, cache, shape);
-            outputs.push(attention(query, &cache.0, &cache.1, None, shape));
+            outputs.push(attention(query, &cache.0, &cache.1, ancestors.as_ref(), shape));
             segment.cache.put(index, cache);
         }
         let output = if whole { outputs.remove(0) } else { Tensor::cat(outputs, 0) };
@@ -147,6 +167,17 @@ impl Transformer {
         let hidden = rms_norm(x, &self.weights.norm, self.config.norm_epsilon);
         linear(hidden, self.weights.head.as_ref().unwrap_or(&self.weights.embedding), None)
     }
+}
+
+/// How many tokens of its segment come before each.
+fn depths(segment: &Segment<'_, TransformerCache>) -> Vec<usize> {
+    // Parents were checked before.
+    let tree = segment.tree().filter(|tree| !is_chain(tree.parents)).and_then(|tree| tree.depths().ok());
+    tree.unwrap_or_else(|| (0..segment.tokens.len()).collect())
+}
+
+fn is_chain(parents: &[Option<usize>]) -> bool {
+    parents.iter().enumerate().all(|(index, parent)| *parent == index.checked_sub(1))
 }
 
 /// The rows of all segments for which logits are wanted, and no others; `None` where there are none.

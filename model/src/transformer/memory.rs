@@ -112,7 +112,7 @@ impl Memory {
         self.at_exit(halves, text, ids, 0);
         let states = self.states.take()?;
         let tokens = &text[self.rest.len()..];
-        let mut segment = [Segment { tokens, rows, cache: &mut self.rest }];
+        let mut segment = [Segment::new(tokens, rows, &mut self.rest)];
         let x = halves.rest.through(states, &mut segment, |_, _, _| {});
         let x = wanted(&x, &segment);
         commit(&mut segment);
@@ -144,7 +144,7 @@ impl Memory {
         start: usize,
     ) -> Tensor<2> {
         self.first.truncate(start);
-        let mut segment = [Segment { tokens, rows: 0, cache: &mut self.first }];
+        let mut segment = [Segment::new(tokens, 0, &mut self.first)];
         let ids = ids.unwrap_or_else(|| halves.first.ids(&segment));
         let x = halves.first.hidden(ids, &mut segment, |_, _, _| {});
         commit(&mut segment);

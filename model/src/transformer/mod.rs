@@ -223,6 +223,10 @@ impl LanguageModel for Transformer {
         self.tokenizer.as_deref().map(Tokenizer::vocabulary)
     }
 
+    fn reads_trees(&self) -> bool {
+        true
+    }
+
     fn new_cache(&self) -> TransformerCache {
         TransformerCache::new(self.options.cache)
     }

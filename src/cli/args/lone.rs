@@ -1,7 +1,7 @@
 //! A model by itself.
 
 use super::{Cache, ModelArgs, Weights};
-use crate::cli::{failure::Failure, parts};
+use crate::cli::{drafters::WayArgs, failure::Failure, parts};
 use clap::Args;
 use drafthorse::{DeviceChoice, Transformer};
 use std::sync::Arc;
@@ -50,6 +50,7 @@ impl LoneArgs {
             draft_weights: None,
             ngram_min: 1,
             ngram_max: 1,
+            ways: WayArgs::default(),
         }
     }
 }

@@ -30,7 +30,7 @@ impl Crossing {
             return Ok(None);
         }
         translation.check(drafter.config.vocab_size)?;
-        let overlap = translation.overlap(Some(&sample()));
+        let overlap = translation.overlap(Some(&prompts::sample()));
         let choice = Bridge::choose(&overlap, false, false)?;
         let calibrated = Bridge::choose(&overlap, false, true).map_err(|error| error.to_string());
         let size = drafter.config.parameters() as f64 / expert.config.parameters() as f64;
@@ -118,10 +118,4 @@ fn about(bridge: Bridge) -> &'static str {
         Bridge::Text => "which drafts text that is read in the expert's tokens, without probabilities",
         _ => "which drafts as it is",
     }
-}
-
-/// A text like those that are generated: the prompts inside the program.
-fn sample() -> String {
-    let texts: Vec<_> = prompts::built_in().into_iter().map(|prompt| prompt.text).collect();
-    texts.join("\n\n")
 }

@@ -16,7 +16,7 @@ use std::{
 };
 
 /// Drafters without a model of their own, under the names that `generate` takes.
-const WITHOUT_MODEL: [&str; 2] = ["ngram", "suffix"];
+const WITHOUT_MODEL: [&str; 3] = ["ngram", "suffix", "memory"];
 
 /// How deep folders are searched for models.
 const DEPTH: usize = 2;

@@ -1,4 +1,4 @@
-use crate::{AcceptanceRule, Kind, Needs, RuleInfo, ratio, round::bonus};
+use crate::{AcceptanceRule, Kind, Needs, RuleError, RuleInfo, ratio, round::bonus};
 use drafthorse_logits::{Draws, Origin, Probs, Proposal, Purpose, Scores, TokenId, Verdict};
 use std::{borrow::Cow, sync::Arc};
 
@@ -43,6 +43,10 @@ impl AcceptanceRule for Block {
 
     fn needs(&self) -> Needs {
         Needs::Sampled
+    }
+
+    fn check_trees(&self) -> Result<(), RuleError> {
+        Err(RuleError::Trees { rule: INFO.name })
     }
 
     fn judge(

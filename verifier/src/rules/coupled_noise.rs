@@ -1,5 +1,5 @@
-use crate::{AcceptanceRule, Kind, Needs, RuleInfo, round::match_draws};
-use drafthorse_logits::{Draws, Probs, Proposal, Scores, Verdict};
+use crate::{AcceptanceRule, Kind, Needs, RuleInfo, round::match_draws, tree::match_tree};
+use drafthorse_logits::{DraftTree, Draws, Probs, Proposal, Scores, TreeVerdict, Verdict};
 use std::{borrow::Cow, sync::Arc};
 
 /// Coupled noise: drafter and expert each draw by the same noise, a function of seed and position; the drafted
@@ -53,5 +53,15 @@ impl AcceptanceRule for CoupledNoise {
         draws: &mut dyn Draws,
     ) -> Verdict {
         match_draws(&proposal.tokens, |index| draws.race(position + index, expert[index].probs()))
+    }
+
+    fn judge_tree(
+        &self,
+        tree: &DraftTree,
+        expert: &[Scores],
+        position: usize,
+        draws: &mut dyn Draws,
+    ) -> TreeVerdict {
+        match_tree(tree, |point, depth| draws.race(position + depth, expert[point].probs()))
     }
 }

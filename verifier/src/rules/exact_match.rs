@@ -1,5 +1,5 @@
-use crate::{AcceptanceRule, Kind, Needs, RuleInfo, round::match_draws};
-use drafthorse_logits::{Draws, Probs, Proposal, Purpose, Scores, TokenId, Verdict};
+use crate::{AcceptanceRule, Kind, Needs, RuleInfo, round::match_draws, tree::match_tree};
+use drafthorse_logits::{DraftTree, Draws, Probs, Proposal, Purpose, Scores, TokenId, TreeVerdict, Verdict};
 use std::{borrow::Cow, sync::Arc};
 
 /// Exact match: at each position a token is drawn from the expert, and the drafted one stands if it is
@@ -55,5 +55,15 @@ impl AcceptanceRule for ExactMatch {
     ) -> Verdict {
         let draw = |index: usize| draws.pick(position + index, Purpose::Target, expert[index].probs());
         match_draws(&proposal.tokens, draw)
+    }
+
+    fn judge_tree(
+        &self,
+        tree: &DraftTree,
+        expert: &[Scores],
+        position: usize,
+        draws: &mut dyn Draws,
+    ) -> TreeVerdict {
+        match_tree(tree, |point, depth| draws.pick(position + depth, Purpose::Target, expert[point].probs()))
     }
 }
