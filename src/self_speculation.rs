@@ -60,11 +60,11 @@ pub fn builder(model: &Arc<Transformer>, shortcut: &Shortcut) -> Result<EngineBu
 #[derive(Clone, Debug, PartialEq)]
 #[allow(clippy::exhaustive_structs)]
 pub struct SearchOptions {
-    /// No further candidate is begun after this time.
+    /// No further candidate is begun after this time. A quarter of it at most goes into writing texts.
     pub budget: Duration,
     /// The longest draft that is thought of, from 1 to 64.
     pub max_draft: usize,
-    /// How many tokens the model writes after each prompt; in them agreement is measured.
+    /// The most tokens that the model writes after each prompt; in them agreement is measured.
     pub tokens: usize,
     /// How tokens are sampled.
     pub sampling: SamplingOptions,

@@ -213,6 +213,27 @@ fn drafted_rows_go_through_every_layer_once() {
 }
 
 #[test]
+fn a_reader_that_lags_behind_takes_nothing_from_the_other() {
+    let model = demo_expert();
+    let pair = EarlyExit::new(&model, 2).unwrap();
+    let (mut expert, mut drafter) = (CachedModel::new(pair.expert()), CachedModel::new(pair.drafter()));
+    // Long enough to be read in pieces.
+    let text = random_tokens(1, 1100, 4000);
+    expert.logits(&text, 0).unwrap();
+    drafter.logits(&text, 0).unwrap();
+    assert_eq!(pair.rows_read(), RowsRead { first: 1100, rest: 1100 });
+    // The drafter goes ahead, and the expert follows in two steps.
+    let text = [&text[..], &[5]].concat();
+    let ahead = [&text[..], &drafter.continue_greedily(&text, 6).unwrap()].concat();
+    assert_eq!(pair.rows_read(), RowsRead { first: 1106, rest: 1100 });
+    let step = expert.logits(&ahead[..1104], 3).unwrap();
+    assert_eq!(step, fresh(&model, None, &ahead[..1104], 3));
+    assert_eq!(pair.rows_read(), RowsRead { first: 1106, rest: 1104 });
+    assert_eq!(expert.logits(&ahead[..1106], 2).unwrap(), fresh(&model, None, &ahead[..1106], 2));
+    assert_eq!(pair.rows_read(), RowsRead { first: 1106, rest: 1106 });
+}
+
+#[test]
 fn a_whole_text_goes_through_every_layer_once_a_row() {
     let model = demo_expert();
     let pair = EarlyExit::new(&model, 4).unwrap();

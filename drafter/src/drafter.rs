@@ -111,6 +111,13 @@ pub trait Drafter: Send {
         false
     }
 
+    /// Whether what it proposes follows from the sequence, the request and the draws alone: not from what it proposed,
+    /// read or heard before, nor from how long that took. Together with [`is_stepwise`](Self::is_stepwise) it says that a
+    /// draft may be made before it is known whether it will be wanted, and token by token: the same comes out.
+    fn is_pure(&self) -> bool {
+        false
+    }
+
     /// Reads `sequence` ahead, so that the first proposal takes no longer than the others.
     ///
     /// # Errors
@@ -219,6 +226,10 @@ impl<D: Drafter + ?Sized> Drafter for Box<D> {
 
     fn is_stepwise(&self) -> bool {
         (**self).is_stepwise()
+    }
+
+    fn is_pure(&self) -> bool {
+        (**self).is_pure()
     }
 
     fn prepare(&mut self, sequence: &[TokenId]) -> Result<(), ModelError> {

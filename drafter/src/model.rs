@@ -135,6 +135,10 @@ impl Drafter for ModelDrafter {
         true
     }
 
+    fn is_pure(&self) -> bool {
+        true
+    }
+
     fn prepare(&mut self, sequence: &[TokenId]) -> Result<(), ModelError> {
         if can_read(&*self.model, sequence) { self.model.logits(sequence, 0).map(drop) } else { Ok(()) }
     }

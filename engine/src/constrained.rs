@@ -231,4 +231,9 @@ impl LogitsProcessor for Mask {
             state.failure = Some(error);
         }
     }
+
+    /// It asks a matcher that follows the text.
+    fn is_pure(&self) -> bool {
+        false
+    }
 }

@@ -87,7 +87,7 @@ impl Session<'_> {
         confidences[..length].to_vec()
     }
 
-    pub(crate) fn asking(&self) -> Asked {
+    pub(crate) fn asked_for(&self) -> Asked {
         match (self.plan.max, self.plan.why) {
             (0, Why::Plain | Why::Idle) => Asked::Idle,
             (0, _) => Asked::Nothing,

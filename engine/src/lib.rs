@@ -28,6 +28,7 @@
 //! # Ok::<(), drafthorse_engine::Error>(())
 //! ```
 
+mod ahead;
 mod beam;
 mod builder;
 mod compatible;
@@ -51,6 +52,7 @@ mod stop;
 mod tree;
 mod watch;
 
+pub use ahead::{Ahead, AheadOptions, AheadReport, AheadStats, AheadWhen, AheadWhy};
 pub use beam::{BeamSearch, BeamText, BeamTexts, EarlyStopping};
 pub use builder::EngineBuilder;
 pub use compatible::check_pair;

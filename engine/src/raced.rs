@@ -1,4 +1,4 @@
-use drafthorse_logits::{Draws, Probs, Purpose, TokenId};
+use drafthorse_logits::{Draws, Probs, Purpose, SeededDraws, TokenId};
 
 /// Draws whose drafts follow the noise of their position, which the expert's draw there will follow too.
 pub(crate) struct Raced<'a>(pub(crate) &'a mut dyn Draws);
@@ -26,5 +26,9 @@ impl Draws for Raced<'_> {
 
     fn race(&mut self, position: usize, probs: &Probs) -> TokenId {
         self.0.race(position, probs)
+    }
+
+    fn ahead(&self, rounds: u64) -> Option<SeededDraws> {
+        self.0.ahead(rounds).map(SeededDraws::raced)
     }
 }

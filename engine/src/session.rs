@@ -1,5 +1,5 @@
 use crate::{
-    DraftLength, Engine, Error, ErrorKind, Finish, Provenance, SessionOptions, Stats, Step, StepToken,
+    Engine, Error, ErrorKind, Finish, Provenance, SessionOptions, Stats, Step, StepToken,
     compatible::check_rule,
     constrained::Constrained,
     decide::Decided,
@@ -32,13 +32,13 @@ pub struct Session<'a> {
     pub(crate) draft_sampler: Sampler,
     pub(crate) constrained: Option<Constrained>,
     pub(crate) draws: Box<dyn Draws + 'a>,
+    /// What is drafted instead of a chain.
+    pub(crate) tree: Option<TreePlan>,
     pub(crate) bounds: Bounds,
     /// What this round may draft.
     pub(crate) plan: Plan,
     /// How much of the sequence the drafter has read, about.
     pub(crate) read: usize,
-    /// What is drafted instead of a chain.
-    pub(crate) tree: Option<TreePlan>,
     measure_price: bool,
     pub(crate) log_probs: Option<LogProbsOptions>,
     pub(crate) guide: Option<Guide>,
@@ -97,8 +97,10 @@ impl<'a> Session<'a> {
         let depth =
             options.tree.as_ref().map(|plan| check_tree(plan, options, &*rule, engine)).transpose()?;
         let way = lengths::way(options, &*rule, &sampler, (&engine.verifier, &*engine.drafter));
-        let deep = depth.map(DraftLength::Fixed);
-        let bounds = engine.learnt.bounds(deep.as_ref().unwrap_or(draft_length), way);
+        let bounds = match depth {
+            Some(depth) => engine.learnt.bounds(&depth.into(), way),
+            None => engine.learnt.bounds(draft_length, way),
+        };
         let constrained = Constrained::of(options, engine.verifier.vocab_size())?;
         let (sampler, draft_sampler) = match &constrained {
             Some(constrained) => constrained.samplers(&sampler),
@@ -119,10 +121,10 @@ impl<'a> Session<'a> {
         let (strings, tokens) = (options.stop_strings.clone(), options.stop_tokens.clone());
         Ok(Self {
             emitter: Emitter::new(decoder, strings, tokens, left, limit),
+            tree: options.tree.clone(),
             bounds,
             plan: Plan::default(),
             read: 0,
-            tree: options.tree.clone(),
             watch: Watch::new(options)?,
             guessing: Guessing::default(),
             measure_price: options.measure_price,
@@ -216,7 +218,7 @@ impl<'a> Session<'a> {
         let mut step = Step {
             tokens: emitted.tokens,
             text: emitted.text,
-            asked: self.asking(),
+            asked: self.asked_for(),
             drafted: nodes.unwrap_or(counts.drafted),
             examined: counts.examined,
             accepted: counts.accepted,

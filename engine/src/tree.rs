@@ -4,7 +4,6 @@ use crate::{
     Engine, Error, ErrorKind, Session, SessionOptions,
     decide::{Decided, JudgedTree},
     draft::Draft,
-    length::Plan,
 };
 use drafthorse_logits::{DraftTree, TreePlan, TreeVerdict};
 use drafthorse_verifier::{AcceptanceRule, TreeRound};
@@ -77,12 +76,10 @@ impl Session<'_> {
 
     fn draft_tree(&mut self) -> Result<Option<DraftTree>, Error> {
         // The last token of a round never is a drafted one, so one less than what is left.
-        let Some(plan) = self.tree.clone() else { return Ok(None) };
-        let max = plan.shape.depth().min(self.emitter.left() - 1);
-        if max == 0 {
-            return Ok(None);
-        }
-        self.plan = Plan { max, ..Plan::default() };
+        let left = self.emitter.left() - 1;
+        let Some(plan) = self.tree.clone().filter(|_| left > 0) else { return Ok(None) };
+        let max = plan.shape.depth().min(left);
+        self.plan_round(left);
         let sequence = std::mem::take(&mut self.sequence);
         let wanted = (self.memory, max, self.rule.needs_draft_after());
         let tree = self

@@ -154,7 +154,9 @@ impl<F: FnMut(&mut DraftTree, &[TokenId]) + Send> Drafter for Tampered<F> {
         draws: &mut dyn Draws,
     ) -> Result<Option<DraftTree>, ModelError> {
         let mut tree = self.0.propose_tree(sequence, request, plan, draws)?;
-        tree.iter_mut().for_each(|tree| self.1(tree, sequence));
+        if let Some(tree) = &mut tree {
+            self.1(tree, sequence);
+        }
         Ok(tree)
     }
 }

@@ -51,20 +51,35 @@ pub trait Draws {
     fn noise(&self, _position: usize, _purpose: Purpose) -> Option<f64> {
         None
     }
+
+    /// The draws of the round that many rounds later, to be taken to another thread: what is drawn there is what will be
+    /// drawn here, whatever happens between. `None`, the default, where that cannot be known.
+    fn ahead(&self, _rounds: u64) -> Option<SeededDraws> {
+        None
+    }
 }
 
 /// Draws that follow a seed: the number for a decision is a pure function of seed, round, position and
 /// purpose (`ChaCha8`), so neither threads nor their timing can change a text.
-#[derive(Clone, Debug)]
+///
+/// Two of them are equal where every draw is.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeededDraws {
     seed: u64,
     round: u64,
+    raced: bool,
 }
 
 impl SeededDraws {
     /// The draws of one round of a generation.
     pub fn new(seed: u64, round: u64) -> Self {
-        Self { seed, round }
+        Self { seed, round, raced: false }
+    }
+
+    /// The same draws, but drafts follow the noise of their position ([`Draws::race`]).
+    #[must_use]
+    pub fn raced(self) -> Self {
+        Self { raced: true, ..self }
     }
 
     fn uniform(&self, position: usize, purpose: u64) -> f64 {
@@ -168,6 +183,10 @@ impl<D: Draws + ?Sized> Draws for &mut D {
     fn noise(&self, position: usize, purpose: Purpose) -> Option<f64> {
         (**self).noise(position, purpose)
     }
+
+    fn ahead(&self, rounds: u64) -> Option<SeededDraws> {
+        (**self).ahead(rounds)
+    }
 }
 
 impl Draws for SeededDraws {
@@ -182,6 +201,9 @@ impl Draws for SeededDraws {
     fn pick(&mut self, position: usize, purpose: Purpose, probs: &Probs) -> TokenId {
         if let Some(token) = probs.as_point() {
             return token;
+        }
+        if self.raced && purpose == Purpose::Draft {
+            return self.race(position, probs);
         }
         probs.quantile(self.uniform(position, key(purpose)))
     }
@@ -205,7 +227,12 @@ impl Draws for SeededDraws {
     }
 
     fn noise(&self, position: usize, purpose: Purpose) -> Option<f64> {
-        Some(self.uniform(position, key(purpose)))
+        let raced = self.raced && purpose == Purpose::Draft;
+        (!raced).then(|| self.uniform(position, key(purpose)))
+    }
+
+    fn ahead(&self, rounds: u64) -> Option<SeededDraws> {
+        Some(Self { round: self.round.wrapping_add(rounds), ..self.clone() })
     }
 }
 
@@ -221,6 +248,23 @@ mod tests {
         assert_ne!(pick(1, 5, Purpose::Draft), pick(2, 5, Purpose::Draft));
         assert_ne!(pick(1, 5, Purpose::Draft), pick(1, 6, Purpose::Draft));
         assert_ne!(pick(1, 5, Purpose::Draft), pick(1, 5, Purpose::Replacement));
+    }
+
+    #[test]
+    fn draws_ahead_are_those_of_the_later_round() {
+        let probs = Probs::normalize((1..50).map(f64::from).collect()).unwrap();
+        let mut draws = SeededDraws::new(3, 7);
+        let mut ahead = draws.ahead(2).unwrap();
+        assert_ne!(draws, ahead);
+        draws.begin_round(9);
+        assert_eq!(draws, ahead);
+        for position in 0..100 {
+            let [now, then] = [&mut draws, &mut ahead].map(|d| d.pick(position, Purpose::Draft, &probs));
+            assert_eq!(now, then);
+            let raced = ahead.clone().raced().pick(position, Purpose::Draft, &probs);
+            assert_eq!(raced, draws.race(position, &probs));
+        }
+        assert_eq!(ahead.clone().raced().noise(3, Purpose::Draft), None, "races have no quantile");
     }
 
     #[test]

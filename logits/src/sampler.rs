@@ -83,6 +83,21 @@ impl Sampler {
         }
     }
 
+    /// Whether all its processors are pure ([`LogitsProcessor::is_pure`]).
+    pub fn is_pure(&self) -> bool {
+        self.law.iter().all(LogitsProcessor::is_pure)
+    }
+
+    /// Whether this is a clone of `other`, so that both say the same of every row. Two that were made from the same
+    /// options may or may not be.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let same = |(a, b): (&Arc<dyn LogitsProcessor>, &Arc<dyn LogitsProcessor>)| Arc::ptr_eq(a, b);
+        let law = self.law.len() == other.law.len() && self.law.iter().zip(&other.law).all(same);
+        law && Arc::ptr_eq(&self.steps, &other.steps)
+            && self.temperature == other.temperature
+            && (self.mirostat, self.seed, self.highest) == (other.mirostat, other.seed, other.highest)
+    }
+
     /// Whether every distribution is a point mass (temperature 0).
     pub fn is_greedy(&self) -> bool {
         self.temperature == 0.0
@@ -283,6 +298,28 @@ mod tests {
             assert_eq!(with(|o| o.min_p = 0.1), filtered);
             assert_eq!(sampler(&alone).with_processor(Temperature(2.0)).temperature_alone(), None);
         }
+    }
+
+    #[test]
+    fn the_same_are_clones() {
+        struct Notes;
+        impl LogitsProcessor for Notes {
+            fn process(&self, _: &Context<'_>, _: &mut [f32]) {}
+            fn is_pure(&self) -> bool {
+                false
+            }
+        }
+        let options = SamplingOptions { top_k: 3, temperature: 0.5, ..Default::default() };
+        let one = sampler(&options);
+        let user = one.clone().with_processor(Temperature(2.0));
+        assert!(one.is_same(&one.clone()) && user.is_same(&user.clone()));
+        assert!(!one.is_same(&user) && !one.is_same(&one.clone().seeded(9)));
+        assert!(
+            !user.is_same(&one.clone().with_processor(Temperature(3.0))),
+            "processors are not looked into"
+        );
+        assert!(!one.is_same(&sampler(&SamplingOptions { top_k: 4, ..options })));
+        assert!(user.is_pure() && !user.with_processor(Arc::new(Notes)).is_pure());
     }
 
     #[test]

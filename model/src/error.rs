@@ -149,6 +149,14 @@ pub enum ModelError {
         /// What it said.
         message: String,
     },
+    /// A part that works on a thread of its own panicked.
+    #[error("{what} panicked: {reason}; put another in its place")]
+    Panicked {
+        /// The part.
+        what: String,
+        /// What it said.
+        reason: String,
+    },
     /// There is nothing to read.
     #[error("the sequence is empty; a model needs at least one token")]
     EmptySequence,

@@ -8,12 +8,19 @@ use crate::{
     model::{CachedModel, EarlyExit, LanguageModel, SequenceModel, Shortcut},
 };
 use std::{
+    ops::RangeInclusive,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-/// Rounds of each draft length that are timed; the fastest counts.
-const ROUNDS: usize = 5;
+/// Rounds of each draft length that are timed at least and at most; the fastest counts.
+const ROUNDS: RangeInclusive<usize> = 3..=40;
+
+/// How long a shortcut is timed, if [`ROUNDS`] allow it.
+const TIMED: Duration = Duration::from_millis(300);
+
+/// The share of the budget that writing texts may take.
+const WRITING: f64 = 0.25;
 
 /// The most bytes that rows of logits or laws may take.
 const MEMORY: usize = 64 << 20;
@@ -34,7 +41,7 @@ pub(super) struct Measured<'a> {
 }
 
 impl<'a> Measured<'a> {
-    /// Writes the texts.
+    /// Writes the texts: one at least, of one token at least, and more while there is time.
     pub(super) fn new(
         model: &'a Arc<Transformer>,
         prompts: &[Vec<TokenId>],
@@ -49,16 +56,27 @@ impl<'a> Measured<'a> {
         // Point masses take no memory.
         let law = if this.sampler.is_greedy() { 1 } else { size_of::<f64>() * model.vocab_size() };
         let mut room = (MEMORY / law).max(16);
+        let (start, budget) = (Instant::now(), options.budget.mul_f64(WRITING));
+        let is_late = || start.elapsed() > budget;
         for (number, prompt) in prompts.iter().enumerate() {
             let draws = SeededDraws::new(options.seed, number as u64);
-            let text = this.write(prompt, options.tokens.min(room), draws)?;
+            let text = this.write(prompt, options.tokens.min(room), &is_late, draws)?;
             room -= text.laws.len();
             this.texts.push(text);
+            if is_late() {
+                break;
+            }
         }
         Ok(this)
     }
 
-    fn write(&self, prompt: &[TokenId], count: usize, mut draws: SeededDraws) -> Result<Text, ModelError> {
+    fn write(
+        &self,
+        prompt: &[TokenId],
+        count: usize,
+        is_late: &dyn Fn() -> bool,
+        mut draws: SeededDraws,
+    ) -> Result<Text, ModelError> {
         let mut reader = CachedModel::new(self.model.clone());
         let mut text = Text { tokens: prompt.to_vec(), prompt: prompt.len(), laws: Vec::new() };
         let room = self.model.context_len().saturating_sub(prompt.len());
@@ -68,7 +86,7 @@ impl<'a> Measured<'a> {
             let next = draws.pick(text.tokens.len(), Purpose::Target, &law);
             text.laws.push(law);
             text.tokens.push(next);
-            if self.model.generation_config().eos.contains(&next) {
+            if self.model.generation_config().eos.contains(&next) || is_late() {
                 break;
             }
         }
@@ -118,8 +136,11 @@ impl<'a> Measured<'a> {
         let mut best = vec![(Duration::MAX, Duration::MAX); self.max_draft + 1];
         let Some(text) = self.texts.iter().max_by_key(|text| text.tokens.len()) else { return Ok(best) };
         let mut sequence = text.tokens[..text.prompt].to_vec();
-        let context = expert.context_len();
-        for round in 0..=ROUNDS {
+        let (context, start) = (expert.context_len(), Instant::now());
+        for round in 0..=*ROUNDS.end() {
+            if round > *ROUNDS.start() && start.elapsed() > TIMED {
+                break;
+            }
             for (k, best) in best.iter_mut().enumerate() {
                 if sequence.len() + k + 1 > context {
                     sequence.truncate(1);

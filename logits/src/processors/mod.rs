@@ -42,11 +42,21 @@ use std::sync::Arc;
 pub trait LogitsProcessor: Send + Sync {
     /// Changes `row`, which scores the token after `context`.
     fn process(&self, context: &Context<'_>, row: &mut [f32]);
+
+    /// Whether it may be asked of contexts that never come to be, from another thread, at any time. One that takes
+    /// notes of the text says no, and no drafts are made ahead of it.
+    fn is_pure(&self) -> bool {
+        true
+    }
 }
 
 impl<P: LogitsProcessor + ?Sized> LogitsProcessor for Arc<P> {
     fn process(&self, context: &Context<'_>, row: &mut [f32]) {
         (**self).process(context, row);
+    }
+
+    fn is_pure(&self) -> bool {
+        (**self).is_pure()
     }
 }
 

@@ -163,6 +163,8 @@ impl ExitReader {
         count: usize,
     ) -> Result<Option<Vec<TokenId>>, ModelError> {
         let known = text.len();
+        // What is held of a text that goes on must not be taken for tokens whose names are not known yet.
+        memory.truncate(known);
         let (mut next, mut found) = (None, Vec::with_capacity(count));
         for _ in 0..count {
             if next.is_some() {

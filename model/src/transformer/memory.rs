@@ -75,10 +75,13 @@ impl Memory {
         ids: Option<Tensor<1, Int>>,
         count: usize,
     ) -> Option<Tensor<2>> {
-        let common = self.keep_common(text);
-        let (at, end) = (self.rest.len(), text.len());
+        let (common, end) = (self.keep_common(text), text.len());
         // States that have gone on are no longer here: such rows are read again, to the same keys and values.
-        let start = if end - count < at { end - count } else { common };
+        let gone = count > 0 && end - count < self.rest.len();
+        if gone {
+            self.truncate(end);
+        }
+        let (at, start) = (self.rest.len(), if gone { end - count } else { common });
         if start < end {
             let new = self.read_first(halves, &text[start..], ids, start);
             self.states = match self.states.take() {
@@ -106,21 +109,26 @@ impl Memory {
         rows: usize,
     ) -> Option<Tensor<2>> {
         self.keep_common(text);
-        if text.len() - rows < self.rest.len() {
+        if rows > 0 && text.len() - rows < self.rest.len() {
             self.truncate(text.len() - rows);
         }
+        let waiting = text.len().checked_sub(self.rest.len()).filter(|waiting| *waiting > 0)?;
         self.at_exit(halves, text, ids, 0);
         let states = self.states.take()?;
+        let x = self::rows(&states, 0, waiting);
+        let more = states.dims()[0] - waiting;
+        self.states = (more > 0).then(|| self::rows(&states, waiting, more));
         let tokens = &text[self.rest.len()..];
         let mut segment = [Segment::new(tokens, rows, &mut self.rest)];
-        let x = halves.rest.through(states, &mut segment, |_, _, _| {});
+        let x = halves.rest.through(x, &mut segment, |_, _, _| {});
         let x = wanted(&x, &segment);
         commit(&mut segment);
         self.read.rest += tokens.len() as u64;
         x
     }
 
-    /// Forgets what is not of `text`; how much of it is held.
+    /// Forgets what is not of `text`; how much of it is held. What goes on after it stays, so that a reader that lags
+    /// behind takes nothing from one that is ahead.
     fn keep_common(&mut self, text: &[TokenId]) -> usize {
         let held = self.first.len().min(self.tokens.len());
         let waiting = held.checked_sub(self.rest.len());
@@ -131,7 +139,9 @@ impl Memory {
             self.truncate(0);
         }
         let common = self.tokens.iter().zip(text).take_while(|(a, b)| a == b).count();
-        self.truncate(common);
+        if common < text.len() {
+            self.truncate(common);
+        }
         common
     }
 
