@@ -24,10 +24,10 @@ const PROMPTS: [&str; 3] = [
     "fn main() {\n    let mut total = 0;\n",
 ];
 /// Tokens of a text, and of them those whose time does not count.
-const TOKENS: usize = 448;
+const TOKENS: usize = 320;
 const FIRST: usize = 64;
 /// Times every text is written with each drafter.
-const TURNS: usize = 7;
+const TURNS: usize = 5;
 
 fn main() -> Result<(), Box<dyn Error>> {
     // Without `--bench` (as a test) everything runs, but briefly.

@@ -74,10 +74,64 @@ fn run(
     for i in 0..TEXTS {
         let options = SessionOptions { seed: i as u64, ..options.clone() };
         let mut session = engine.session(&tokenizer.encode(&prompt(i))?, &options)?;
-        (&mut session).try_for_each(|step| step.map(drop))?;
+        session.by_ref().try_for_each(|step| step.map(drop))?;
         stats.merge(session.stats());
     }
     Ok(stats)
+}
+
+/// What is filled, fifty times.
+struct Form {
+    name: &'static str,
+    prompt: fn(usize) -> String,
+    constraint: Option<Arc<dyn Constraint>>,
+}
+
+/// A drafter, anew for every run.
+type Make = fn() -> Box<dyn Drafter>;
+
+const DRAFTERS: [(&str, Make); 3] = [
+    ("none", || Box::new(NoDrafter)),
+    ("ngram", || Box::new(NgramDrafter::default())),
+    ("suffix", || Box::<SuffixDrafter>::default()),
+];
+
+/// Every drafter with its draft lengths, beside plain decoding.
+fn measure(expert: &Arc<Transformer>, form: &Form, temperature: f32) -> Result<(), Box<dyn Error>> {
+    let options = SessionOptions {
+        sampling: SamplingOptions { temperature, ..Default::default() },
+        max_tokens: 96,
+        stop_tokens: expert.generation_config().eos.clone(),
+        constraint: form.constraint.clone(),
+        ..Default::default()
+    };
+    let mut plain = None;
+    for (name, make) in DRAFTERS {
+        for length in ["0", "8", "auto"] {
+            // Without a drafter, drafts are what the schema forces: worth a look where there is a schema.
+            let idle = match name {
+                "none" => length == "auto" || (length == "8" && form.constraint.is_none()),
+                _ => length == "0",
+            };
+            if idle {
+                continue;
+            }
+            let runs = (0..3).map(|_| run(expert, make(), length.parse()?, form.prompt, &options));
+            let runs = runs.collect::<Result<Vec<_>, _>>()?;
+            let speed = |stats: &Stats| stats.tokens_per_second().unwrap_or(0.0);
+            let stats = runs.into_iter().max_by(|a, b| speed(a).total_cmp(&speed(b))).unwrap_or_default();
+            let unforced = stats.emitted.saturating_sub(stats.forced_accepted) as f64;
+            println!(
+                "{:17} {temperature:.1}  {name:7}  {length:4}  {:11.2}  {:8.2}  {:>10}  {:7.2}",
+                form.name,
+                stats.tokens_per_expert_pass().unwrap_or(0.0),
+                unforced / stats.rounds.max(1) as f64,
+                stats.acceptance_rate().map_or("-".into(), |rate| format!("{rate:.2}")),
+                speed(&stats) / *plain.get_or_insert(speed(&stats))
+            );
+        }
+    }
+    Ok(())
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -86,55 +140,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     let table = TokenTable::new(&tokenizer.token_bytes()?)?;
     let encoder = tokenizer.clone();
     let table = table.with_encoder(move |text| encoder.encode_plain(text).ok());
-    let grammar: Arc<dyn Constraint> = Arc::new(Grammar::json_schema(&table, SCHEMA, Whitespace::None)?);
-    type Make = fn() -> Box<dyn Drafter>;
-    let drafters: [(&str, Make); 3] = [
-        ("none", || Box::new(NoDrafter)),
-        ("ngram", || Box::new(NgramDrafter::default())),
-        ("suffix", || Box::<SuffixDrafter>::default()),
-    ];
-    let forms: [(&str, fn(usize) -> String, Option<Arc<dyn Constraint>>); 2] =
-        [("JSON by a schema", order, Some(grammar)), ("arithmetic", question, None)];
+    let grammar = Grammar::json_schema(&table, SCHEMA, Whitespace::None)?;
     println!(
-        "{TEXTS} texts each; lossless; tokens per expert pass, with the forced tokens and without them\n"
+        "{TEXTS} texts each; lossless; tokens per expert pass, with the forced tokens and without them;"
     );
+    println!("speedup over plain decoding, best of three runs\n");
     println!("form              T    drafter  k     tokens/pass  unforced  acceptance  speedup");
-    for (form, prompt, constraint) in forms {
+    let json = Form { name: "JSON by a schema", prompt: order, constraint: Some(Arc::new(grammar)) };
+    let arithmetic = Form { name: "arithmetic", prompt: question, constraint: None };
+    for form in [json, arithmetic] {
         for temperature in [0.0, 0.8] {
-            let options = SessionOptions {
-                sampling: SamplingOptions { temperature, ..Default::default() },
-                max_tokens: 96,
-                stop_tokens: expert.generation_config().eos.clone(),
-                constraint: constraint.clone(),
-                ..Default::default()
-            };
-            let mut plain = None;
-            for (name, make) in drafters {
-                for length in ["0", "8", "auto"] {
-                    // Without a drafter, drafts are what the schema forces: worth a look where there is a schema.
-                    let idle = match name {
-                        "none" => length == "auto" || (length == "8" && constraint.is_none()),
-                        _ => length == "0",
-                    };
-                    if idle {
-                        continue;
-                    }
-                    let best = (0..3).map(|_| run(&expert, make(), length.parse()?, prompt, &options));
-                    let runs = best.collect::<Result<Vec<_>, _>>()?;
-                    let speed = |stats: &Stats| stats.tokens_per_second().unwrap_or(0.0);
-                    let stats = runs.into_iter().max_by(|a, b| speed(a).total_cmp(&speed(b)));
-                    let stats = stats.unwrap_or_default();
-                    let unforced = stats.emitted.saturating_sub(stats.forced_accepted) as f64;
-                    let plain = *plain.get_or_insert(speed(&stats));
-                    println!(
-                        "{form:17} {temperature:.1}  {name:7}  {length:4}  {:11.2}  {:8.2}  {:>10}  {:7.2}",
-                        stats.tokens_per_expert_pass().unwrap_or(0.0),
-                        unforced / stats.rounds.max(1) as f64,
-                        stats.acceptance_rate().map_or("-".into(), |rate| format!("{rate:.2}")),
-                        speed(&stats) / plain
-                    );
-                }
-            }
+            measure(&expert, &form, temperature)?;
         }
     }
     Ok(())

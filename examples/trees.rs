@@ -40,7 +40,7 @@ fn contenders(temperature: f32, tokens: usize) -> Result<Vec<Contender>> {
     let sampling = SamplingOptions { temperature, ..Default::default() };
     let base = SessionOptions { sampling, max_tokens: tokens, seed: 1, ..Default::default() };
     let contender =
-        |name: String, options| Contender { name, options, best: None, ranks: Default::default() };
+        |name: String, options| Contender { name, options, best: None, ranks: RankAcceptance::default() };
     let chain = |k: usize| {
         contender(format!("chain of {k}"), SessionOptions { draft_length: Some(k.into()), ..base.clone() })
     };

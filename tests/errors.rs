@@ -34,7 +34,7 @@ fn drafter(model: impl LanguageModel) -> ModelDrafter {
 }
 
 fn with(expert: impl LanguageModel, drafter: impl Drafter + 'static) -> EngineBuilder {
-    Engine::builder().expert(Arc::new(expert)).drafter(drafter)
+    Engine::builder().expert(Arc::new(expert)).drafter(drafter).draft_length(4)
 }
 
 fn refused(builder: EngineBuilder) -> Error {

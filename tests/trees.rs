@@ -6,9 +6,11 @@ mod common;
 use common::{generate, parity_folders};
 use drafthorse::{
     DeviceChoice, Engine, ExactMatch, LanguageModel, ModelDrafter, ModelError, SamplingOptions,
-    SessionOptions, TokenId, Transformer, WeightType, demo,
-    logits::{Branching, TreePlan},
-    model::{CacheType, CachedModel, LoadOptions, LoadedDevice, Tree, adapters},
+    SessionOptions, TokenId, Transformer, WeightType,
+    cost::Counted,
+    demo,
+    logits::{Branching, Combine, TreePlan, Weights},
+    model::{CacheType, CachedModel, Ensemble, LayeredLaw, LoadOptions, LoadedDevice, Tree, adapters},
     open_device,
 };
 use std::{path::Path, sync::Arc};
@@ -60,7 +62,7 @@ fn rows_of_a_tree_are_those_of_its_branches() {
             let all = tokens(length + PARENTS.len());
             let (sequence, nodes) = all.split_at(length);
             let mut cached = CachedModel::new(model.clone());
-            cached.logits(&sequence[..length / 2 + 1], 0).unwrap();
+            cached.logits(&sequence[..=length / 2], 0).unwrap();
             let tree = Tree { tokens: nodes, parents: &PARENTS };
             let logits = cached.tree_logits(sequence, tree, nodes.len() + 1).unwrap();
             let alone =
@@ -102,9 +104,36 @@ fn a_cache_that_kept_a_path_is_like_a_fresh_one() {
     }
 }
 
+/// Models made of others read trees as these do.
+#[test]
+fn laws_of_layers_and_ensembles_read_trees_too() {
+    fn check<M: LanguageModel>(model: M) {
+        let model = Arc::new(model);
+        let all = tokens(40 + PARENTS.len());
+        let (sequence, nodes) = all.split_at(40);
+        let mut cached = CachedModel::new(model.clone());
+        let tree = Tree { tokens: nodes, parents: &PARENTS };
+        for _ in 0..2 {
+            let logits = cached.tree_logits(sequence, tree, nodes.len() + 1).unwrap();
+            for node in 0..nodes.len() {
+                let text = text(sequence, nodes, node);
+                let alone = CachedModel::new(model.clone()).logits(&text, 1).unwrap();
+                assert!(logits.row(node + 1) == alone.row(0), "node {node}");
+            }
+            let next = [text(sequence, nodes, 7), vec![5]].concat();
+            let fresh = CachedModel::new(model.clone()).logits(&next, 1).unwrap();
+            assert!(cached.logits(&next, 1).unwrap() == fresh);
+        }
+    }
+    let models = models(&cpu(), WeightType::F32.into());
+    check(LayeredLaw::new(models[0].clone(), &"sled".parse().unwrap()).unwrap());
+    check(
+        Ensemble::new(models[..2].to_vec(), Combine::Mixture(Weights::new(vec![0.5, 0.5]).unwrap())).unwrap(),
+    );
+}
+
 #[test]
 fn a_path_costs_no_second_reading() {
-    use drafthorse::cost::Counted;
     let model = models(&cpu(), WeightType::F32.into()).remove(0);
     let counted = Arc::new(Counted::new(model));
     let mut cached = CachedModel::new(counted.clone());

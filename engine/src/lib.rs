@@ -1,7 +1,8 @@
 //! The engine of speculative decoding: rounds of drafting and verifying until a text ends.
 //!
 //! [`Engine::builder`] puts an expert, a drafter and an acceptance rule together and refuses parts that
-//! do not fit. [`Engine::session`] generates: a [`Session`] is an iterator of [`Step`]s, one a round.
+//! do not fit. [`Engine::session`] generates: a [`Session`] is an iterator of [`Step`]s, one a round. Drafts can branch
+//! ([`SessionOptions::tree`]).
 //! Parts can be exchanged between sessions, and [`Pending`] loads them meanwhile.
 //!
 //! # Example

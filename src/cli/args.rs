@@ -26,7 +26,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use drafthorse::{
     DeviceChoice, DraftLength, WeightType,
     engine::DraftLengthError,
-    logits::{LogProbsOf, LogProbsOptions},
+    logits::{Branching, LogProbsOf, LogProbsOptions, ShapeError, TreePlan, TreeShape},
     model::{CacheType, LoadOptions},
     verifier,
 };
@@ -177,6 +177,13 @@ pub(crate) struct DraftingArgs {
     /// behind them if wanted. Without it: auto
     #[arg(short = 'k', long = "k", visible_aliases = ["draft-max", "draft-length"], aliases = ["draft", "draft-n", "spec-draft-n-max", "num-speculative-tokens"], value_name = "LENGTH", value_parser = parse_length, allow_negative_numbers = true, help_heading = "Models")]
     pub(crate) draft_length: Option<DraftLength>,
+    /// Draft a tree instead of a chain: children a level, as 3x2x1, or best:NODES:DEPTH:CHILDREN, the most probable nodes
+    #[arg(long, value_name = "SHAPE", value_parser = parse_shape, conflicts_with = "draft_length", help_heading = "Drafting")]
+    pub(crate) tree: Option<TreeShape>,
+    /// How the children of a tree are proposed: top-children (the most probable), without-replacement, with-replacement
+    /// (drawn from the drafter) or sequential (drawn, judged together)
+    #[arg(long, value_name = "WAY", requires = "tree", value_parser = parse_branching, help_heading = "Drafting")]
+    pub(crate) branching: Option<Branching>,
 }
 
 pub(crate) fn parse_length(text: &str) -> Result<DraftLength, String> {
@@ -188,7 +195,21 @@ pub(crate) fn is_plain(length: &DraftLength) -> bool {
     *length == DraftLength::Fixed(0)
 }
 
+fn parse_shape(text: &str) -> Result<TreeShape, String> {
+    text.parse().map_err(|error: ShapeError| error.to_string())
+}
+
+fn parse_branching(text: &str) -> Result<Branching, String> {
+    text.parse().map_err(|error: ShapeError| error.to_string())
+}
+
 impl DraftingArgs {
+    /// The tree to draft, if one is.
+    pub(crate) fn plan(&self, drafter: &DrafterPart) -> Option<TreePlan> {
+        let shape = self.tree.clone().filter(|_| !drafter.is_none())?;
+        Some(TreePlan { branching: self.branching.unwrap_or(Branching::TopChildren), shape })
+    }
+
     /// Tokens to draft a round.
     pub(crate) fn length(&self, drafter: &DrafterPart) -> DraftLength {
         if drafter.is_none() { 0.into() } else { self.draft_length.clone().unwrap_or_default() }

@@ -11,15 +11,17 @@ use super::{
 };
 use clap::{Args, ValueEnum};
 use drafthorse::{
-    Drafter, Engine, ModelDrafter, ModelError, NgramDrafter, NoDrafter, Transformer,
+    DeviceChoice, Drafter, Engine, ModelDrafter, ModelError, NgramDrafter, NoDrafter, Transformer,
     drafter::{Bridge, ChainDrafter, HybridDrafter, TranslatedDrafter},
-    engine::EngineBuilder,
-    model::{Shortcut, Spelling, Translation},
+    engine::{Ahead, AheadOptions, AheadReport, AheadWhen, EngineBuilder},
+    model::{Shortcut, Spelling, Translation, threads},
     open_device, self_speculation,
 };
 use shelf::{MEMORY_NAME, SUFFIX_NAME, Shelf, StoreArgs};
-use std::path::Path;
-use std::sync::Arc;
+use std::{
+    path::Path,
+    sync::{Arc, OnceLock},
+};
 
 /// A drafter that can be made as often as it is needed, each time as if it had seen nothing.
 #[derive(Clone)]
@@ -27,6 +29,8 @@ pub(crate) struct DrafterPart {
     name: String,
     kind: Kind,
     shelf: Option<Arc<Shelf>>,
+    /// Whether it drafts on a thread of its own, and what is known of that: of the drafter that was made first.
+    ahead: Option<(AheadOptions, Arc<OnceLock<AheadReport>>)>,
     make: Arc<dyn Fn() -> Box<dyn Drafter> + Send + Sync>,
 }
 
@@ -56,7 +60,13 @@ impl DrafterPart {
         kind: Kind,
         make: impl Fn() -> D + Send + Sync + 'static,
     ) -> Self {
-        Self { name: name.to_owned(), kind, shelf: None, make: Arc::new(move || Box::new(make())) }
+        Self {
+            name: name.to_owned(),
+            kind,
+            shelf: None,
+            ahead: None,
+            make: Arc::new(move || Box::new(make())),
+        }
     }
 
     fn of_model(name: &str, model: Arc<Transformer>) -> Self {
@@ -94,7 +104,38 @@ impl DrafterPart {
     }
 
     pub(crate) fn make(&self) -> Box<dyn Drafter> {
-        (self.make)()
+        let drafter = (self.make)();
+        let Some((options, report)) = &self.ahead else { return drafter };
+        let ahead = Ahead::new(drafter, *options);
+        let _ = report.set(ahead.report());
+        Box::new(ahead)
+    }
+
+    /// What is known of drafting ahead, where that was tried.
+    pub(crate) fn ahead(&self) -> Option<&AheadReport> {
+        self.ahead.as_ref()?.1.get()
+    }
+
+    /// The same drafter on a thread of its own, if it was asked for, or if something is to spare for it.
+    fn run_ahead(self, args: &ModelArgs, expert: &Transformer) -> Result<Self, Failure> {
+        let Some(model) = self.model() else { return Ok(self) };
+        let (ours, theirs) = (expert.device(), model.device());
+        let apart = ours.choice != theirs.choice;
+        let cpu = ours.choice == DeviceChoice::Cpu;
+        let spare = apart || (cpu && threads() < std::thread::available_parallelism().map_or(1, usize::from));
+        let usual = AheadOptions::default();
+        let options = match args.ways.ahead {
+            Thread::Off => return Ok(self),
+            Thread::Auto if !spare => return Ok(self),
+            Thread::Auto => AheadOptions { when: AheadWhen::Measured { spare }, ..usual },
+            Thread::On if !cpu && !apart => {
+                return Err(Failure::new(format!(
+                    "--ahead on: drafter and expert both compute on {theirs}, which takes one thread; give the drafter another --draft-device, or leave it out"
+                )));
+            }
+            Thread::On => AheadOptions { when: AheadWhen::Always, ..usual },
+        };
+        Ok(Self { ahead: Some((options, Arc::default())), ..self })
     }
 
     /// Keeps what was learnt for later runs, if there is a place for it. The drafter must be gone by then.
@@ -127,6 +168,18 @@ pub(crate) struct WayArgs {
     /// probabilities) or slem (as text). Without it, what fits better; `drafthorse check` says which
     #[arg(long, value_enum, value_name = "WAY", help_heading = "Drafting")]
     pub(crate) draft_bridge: Option<Way>,
+    /// Go on drafting on a thread of its own while the expert verifies: auto measures whether it pays, and is off where
+    /// the drafter has neither a device nor processors of its own (--threads)
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto", help_heading = "Drafting")]
+    pub(crate) ahead: Thread,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Thread {
+    #[default]
+    Auto,
+    On,
+    Off,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -143,7 +196,7 @@ pub(crate) fn open(name: &str, args: &ModelArgs, expert: &Arc<Transformer>) -> R
     } else {
         opening.chained(name)?
     };
-    Ok(DrafterPart { shelf: Some(opening.shelf), ..part })
+    DrafterPart { shelf: Some(opening.shelf), ..part }.run_ahead(args, expert)
 }
 
 /// Drafters of one name share what they remember.

@@ -72,7 +72,11 @@ pub(crate) fn run(mut args: GenerateArgs) -> Outcome {
         output::note(&law.chain(seed).fold(line, |line, more| line + " | " + &more));
         match compared {
             Some(compared) => {
-                output::note(&compared.sentence(&k, args.sampling.temperature == 0.0, &*rule));
+                let drafts = match &options.tree {
+                    Some(plan) => format!("a tree of {}", plan.shape),
+                    None => format!("k = {k}"),
+                };
+                output::note(&compared.sentence(&drafts, args.sampling.temperature == 0.0, &*rule));
             }
             None if args.compare && is_plain(&k) => output::note(NOTHING_TO_COMPARE),
             None => {}
@@ -86,7 +90,12 @@ pub(crate) fn run(mut args: GenerateArgs) -> Outcome {
     }
     let drafters = engine.drafter().parts();
     if !args.quiet && !args.json {
-        drafters.iter().for_each(|part| output::note(&output::part(part)));
+        for part in &drafters {
+            output::note(&output::part(part));
+        }
+    }
+    if let Some(ahead) = parts.drafter.ahead().filter(|_| !args.quiet && !args.json) {
+        output::note(&ahead.stats().to_string());
     }
     // What a drafter learnt of this text is known when it is gone.
     drop(engine);
@@ -253,6 +262,7 @@ fn options(
         log_probs: args.log_probs(),
         guide: args.guidance.guide(prompt, &parts.expert)?,
         rule: Some(rule.clone()),
+        tree: args.drafting.plan(&parts.drafter),
         constraint: args.grammar.open(&parts.expert, &args.parts.expert)?,
         ..Default::default()
     };
@@ -281,7 +291,7 @@ impl Compared {
         self.drafted / self.plain
     }
 
-    fn sentence(&self, k: &DraftLength, greedy: bool, rule: &dyn AcceptanceRule) -> String {
+    fn sentence(&self, drafts: &str, greedy: bool, rule: &dyn AcceptanceRule) -> String {
         let (speedup, runs) = (self.speedup(), self.runs);
         let text = match (self.same_text, rule.kind(), greedy) {
             (true, ..) => "same text".to_owned(),
@@ -294,7 +304,7 @@ impl Compared {
         let verdict =
             if speedup < 1.0 { "; drafting does not pay here, use --k 0 or another drafter" } else { "" };
         format!(
-            "speedup {speedup:.2}: {:.0} tokens/s with k = {k}, {:.0} with k = 0 (best of {runs} each, in turn; {text}){verdict}",
+            "speedup {speedup:.2}: {:.0} tokens/s with {drafts}, {:.0} with k = 0 (best of {runs} each, in turn; {text}){verdict}",
             self.drafted, self.plain
         )
     }
@@ -310,9 +320,11 @@ fn compare(
 ) -> Result<Option<Compared>, Failure> {
     let k = args.draft_length(&parts.drafter);
     let timed = |k: DraftLength| {
+        let tree = options.tree.clone().filter(|_| !is_plain(&k));
+        let options = SessionOptions { tree, ..options.clone() };
         let rule = options.rule.clone().unwrap_or_else(|| Arc::new(Lossless));
         let engine = parts::engine(parts.drafter.begin(expert)?, &parts.expert, rule, k)?;
-        let text = parts::measure(engine, prompt, options, interrupt)?;
+        let text = parts::measure(engine, prompt, &options, interrupt)?;
         Ok::<_, Failure>(text.map(|text| (text.stats.tokens_per_second().unwrap_or(0.0), text.tokens)))
     };
     let mut compared = Compared { drafted: 0.0, plain: 0.0, same_text: true, runs: 0 };
@@ -351,6 +363,10 @@ fn print_json(
         "law": law(args),
         "rule": json::rule(rule),
         "draft_length": json::length(&args.draft_length(&parts.drafter)),
+        "tree": args.drafting.plan(&parts.drafter).map(|plan| json!({
+            "shape": plan.shape.to_string(),
+            "branching": plan.branching.name(),
+        })),
         "grammar": args.grammar.json(result.complete),
         "version": env!("CARGO_PKG_VERSION"),
         "device": parts.expert.device().to_string(),

@@ -25,7 +25,7 @@ pub(crate) fn builder() -> drafthorse_engine::EngineBuilder {
 }
 
 pub(crate) fn engine(drafter: impl Drafter + 'static) -> Engine {
-    builder().drafter(drafter).build().unwrap()
+    builder().drafter(drafter).draft_length(4).build().unwrap()
 }
 
 pub(crate) fn model() -> ModelDrafter {

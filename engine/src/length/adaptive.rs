@@ -8,8 +8,8 @@ use super::{DraftCosts, DraftLengthError};
 /// [`Engine`](crate::Engine) from text to text. It never looks at a token to decide whether that token is proposed.
 ///
 /// What it may lose against plain decoding is bounded whatever the drafter does: it keeps an account of the time that
-/// speculation gained and lost, drafts only what that account can pay for if all of it is refused, and lets 1 % of the
-/// time accrue to try again. The gains it may spend are bounded too.
+/// speculation gained and lost, drafts only what that account can pay for if all of it is refused, and lets 0.7 % of
+/// the time accrue to try again. The gains it may spend are bounded too.
 ///
 /// Measured times differ from run to run, and with them draft lengths. The law of a text never does, but under rules that
 /// draw by the ratio of two probabilities the text of a seed does. [`with_costs`](Self::with_costs) goes by given times

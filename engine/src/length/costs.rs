@@ -85,18 +85,21 @@ pub(super) struct Costs {
     read: Gauge,
     /// Seconds a token of the first prompt, which is read before there is a level.
     prompt: Option<f64>,
-    plain: u32,
+    /// The first plain rounds, in seconds.
+    starts: Vec<f64>,
+    /// Whether the level was given.
+    known: bool,
     rounds: f64,
 }
 
 /// Plain rounds before a level is believed: the first may have had to wait for anything.
-const STARTS: u32 = 3;
+const STARTS: usize = 3;
 
 impl Costs {
     /// What was given; where that is all there will be, drafts without times cost nothing.
     pub(super) fn seeded(costs: &DraftCosts, weight: f64, all: bool) -> Self {
         let one = costs.verify.iter().find(|(rows, _)| *rows == 1).map_or(0.0, |(_, time)| *time);
-        let mut known = Self { level: one, plain: STARTS, rounds: weight, ..Self::default() };
+        let mut known = Self { level: one, known: true, rounds: weight, ..Self::default() };
         for (rows, time) in &costs.verify {
             known.rows.set(*rows, Gauge::of(time / one, weight));
         }
@@ -116,7 +119,7 @@ impl Costs {
 
     /// Whether it is known what a plain round costs.
     pub(super) fn knows_plain(&self) -> bool {
-        self.plain >= STARTS
+        self.known || self.starts.len() >= STARTS
     }
 
     pub(super) fn knows_drafts(&self) -> bool {
@@ -195,9 +198,10 @@ impl Costs {
     fn learn_rest(&mut self, rows: usize, seconds: f64) {
         if !self.knows_plain() || self.level == 0.0 {
             let one = seconds / (1.0 + SLOPE * (rows - 1) as f64);
-            self.level = if self.level == 0.0 { one } else { self.level.min(one) };
+            self.starts.push(one);
+            self.starts.sort_by(f64::total_cmp);
+            self.level = self.starts[(self.starts.len() - 1) / 2];
             self.rows.set(1, Gauge::of(1.0, 1.0));
-            self.plain += 1;
             if self.knows_plain()
                 && let Some(each) = self.prompt.take()
             {

@@ -53,8 +53,10 @@ impl Controller {
             return;
         }
         if asked {
-            let took = times.draft + times.rest;
             let without = self.costs.draft(0) + self.costs.rest(1 + outcome.forced);
+            // Where nothing came, only the asking is speculation's.
+            let rest = if outcome.drafted > 0 { times.rest } else { self.costs.rest(1 + outcome.forced) };
+            let took = times.draft + rest;
             let expected = if expected > 0.0 { expected } else { took };
             self.account.book(Entry { plain, expected, took, saved: outcome.accepted, without });
             self.learn_rate(plan, outcome, took);

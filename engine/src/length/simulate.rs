@@ -242,8 +242,9 @@ fn machines_may_change() {
             let accepts = |_: usize, _: usize, _: &mut Noise| (acceptance, None);
             let machine = Machine { accepts: &accepts, slow, ..Machine::default() };
             let (against, worst) = against_best(&machine, acceptance);
-            // The round of a hiccup itself is some 5 % of the late one's time.
-            assert!(against < 1.06, "{name}, acceptance {acceptance}: {against}");
+            // The round of a hiccup itself is some 5 % of the late one's time, and a machine that is suddenly slower looks for
+            // some rounds as if drafts were to blame.
+            assert!(against < 1.1, "{name}, acceptance {acceptance}: {against}");
             assert!(worst < 1.02, "{name}, acceptance {acceptance}: {worst}");
         }
     }
