@@ -15,7 +15,8 @@ pub struct TreePlan {
 ///
 /// As text it is `3x2x1`, children a point from level to level, or `best:NODES:DEPTH:CHILDREN`. Where points of a level
 /// have different numbers of children, those stand in a list: in `3x2+1` the first child of the root has two children,
-/// the second one, and the third, of which nothing is said, none.
+/// the second one, and the third, of which nothing is said, none. `auto` is what pays, and `auto:NODES:DEPTH:CHILDREN`
+/// within these bounds.
 ///
 /// ```
 /// use drafthorse_logits::TreeShape;
@@ -43,6 +44,18 @@ pub enum TreeShape {
         /// The most tokens in a row.
         depth: usize,
         /// The most children of a node, and the most nodes of a level that get children.
+        children: usize,
+    },
+    /// Another tree from round to round, the chain, or nothing: what gives the most tokens a second by what rounds cost
+    /// and by which children stood in the rounds before. Drafters are never asked for it, but for what it comes to.
+    ///
+    /// Source: Chen et al., "Sequoia", 2024, section 3.3, with measured costs and learned acceptance.
+    Auto {
+        /// The most nodes.
+        nodes: usize,
+        /// The most tokens in a row.
+        depth: usize,
+        /// The most children of a node.
         children: usize,
     },
 }
@@ -81,7 +94,7 @@ pub enum ShapeError {
     },
     /// A text that is no shape.
     #[error(
-        "`{found}` is no shape of a tree; children a level, such as 3x2x1 or 3x2+1, or best:NODES:DEPTH:CHILDREN"
+        "`{found}` is no shape of a tree; auto, children a level, such as 3x2x1 or 3x2+1, or best:NODES:DEPTH:CHILDREN"
     )]
     Text {
         /// The text.
@@ -166,11 +179,16 @@ impl TreeShape {
         Self::fixed(&parents)
     }
 
+    /// What pays, of up to 16 nodes, 6 tokens in a row and 3 children.
+    pub const fn auto() -> Self {
+        Self::Auto { nodes: 16, depth: 6, children: 3 }
+    }
+
     /// Nodes at most.
     pub fn nodes(&self) -> usize {
         match self {
             Self::Fixed(parents) => parents.len(),
-            Self::Best { nodes, .. } => *nodes,
+            Self::Best { nodes, .. } | Self::Auto { nodes, .. } => *nodes,
         }
     }
 
@@ -178,7 +196,7 @@ impl TreeShape {
     pub fn depth(&self) -> usize {
         match self {
             Self::Fixed(parents) => depths(parents).into_iter().max().unwrap_or(0),
-            Self::Best { nodes, depth, .. } => *depth.min(nodes),
+            Self::Best { nodes, depth, .. } | Self::Auto { nodes, depth, .. } => *depth.min(nodes),
         }
     }
 
@@ -186,7 +204,7 @@ impl TreeShape {
     pub fn parents(&self) -> Option<&[Option<usize>]> {
         match self {
             Self::Fixed(parents) => Some(parents),
-            Self::Best { .. } => None,
+            Self::Best { .. } | Self::Auto { .. } => None,
         }
     }
 
@@ -196,9 +214,13 @@ impl TreeShape {
             return Err(ShapeError::TooLarge { nodes });
         }
         match self {
-            Self::Best { depth, children, .. } if *depth == 0 || *children == 0 => Err(ShapeError::Empty),
+            Self::Best { depth, children, .. } | Self::Auto { depth, children, .. }
+                if *depth == 0 || *children == 0 =>
+            {
+                Err(ShapeError::Empty)
+            }
             _ if nodes == 0 => Err(ShapeError::Empty),
-            Self::Best { .. } => Ok(()),
+            Self::Best { .. } | Self::Auto { .. } => Ok(()),
             Self::Fixed(parents) => {
                 let late = |(node, parent): (usize, &Option<usize>)| parent.is_some_and(|at| at >= node);
                 if let Some(node) = parents.iter().enumerate().position(late) {
@@ -229,6 +251,8 @@ impl fmt::Display for TreeShape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parents = match self {
             Self::Best { nodes, depth, children } => return write!(f, "best:{nodes}:{depth}:{children}"),
+            auto if *auto == Self::auto() => return f.write_str("auto"),
+            Self::Auto { nodes, depth, children } => return write!(f, "auto:{nodes}:{depth}:{children}"),
             Self::Fixed(parents) => parents,
         };
         let mut level = vec![None];
@@ -304,13 +328,17 @@ impl FromStr for TreeShape {
 
     fn from_str(text: &str) -> Result<Self, ShapeError> {
         let no_shape = || ShapeError::Text { found: text.to_owned() };
-        let Some(rest) = text.strip_prefix("best:") else {
+        if text == "auto" {
+            return Ok(Self::auto());
+        }
+        let Some((name @ ("auto" | "best"), bounds)) = text.split_once(':') else {
             let levels = text.split('x').map(str::parse).collect::<Result<Vec<_>, _>>();
             return Self::of_levels(&levels.map_err(|_| no_shape())?);
         };
-        let numbers: Option<Vec<usize>> = rest.split(':').map(|part| part.trim().parse().ok()).collect();
+        let numbers: Option<Vec<usize>> = bounds.split(':').map(|part| part.trim().parse().ok()).collect();
         let shape = match numbers.as_deref() {
-            Some(&[nodes, depth, children]) => Self::Best { nodes, depth, children },
+            Some(&[nodes, depth, children]) if name == "best" => Self::Best { nodes, depth, children },
+            Some(&[nodes, depth, children]) => Self::Auto { nodes, depth, children },
             _ => return Err(no_shape()),
         };
         shape.check()?;
