@@ -95,7 +95,7 @@ fn measured_trees_keep_the_law() {
     for branching in [Branching::TopChildren, Branching::WithoutReplacement] {
         let shape = TreeShape::Auto { nodes: 4, depth: 2, children: 2 };
         let tree = Some(TreePlan { branching, shape });
-        let options = SessionOptions { tree, ..options(3) };
+        let options = SessionOptions { tree, ..options(4) };
         for name in ["lossless", "exact-match"] {
             let mut engine = engine(name, &Adaptive::default());
             // An engine that knows its costs, so that it drafts from the first round on.
@@ -115,7 +115,7 @@ fn measured_trees_keep_the_law() {
                     trees += steps.iter().filter(|step| step.drafted > step.depth).count();
                     steps.iter().flat_map(|step| &step.tokens).map(|token| token.id).collect()
                 });
-                let off = distance(&law, &plain(name, 3, 0));
+                let off = distance(&law, &plain(name, 4, 0));
                 assert!(off < 1e-9 && trees > 0, "{name}, {branching:?}: {off} off, {trees} trees");
             }
         }

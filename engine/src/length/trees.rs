@@ -106,8 +106,10 @@ impl Trees {
         let right = (self.kept.0 + BELIEF) / (self.kept.1 + BELIEF);
         let rate = right * speed / verify[0];
         let nodes = shape.nodes();
+        // A chain is better drafted as one, which ends where the drafter is not sure.
+        let branches = nodes > shape.depth();
         let shape = if by_drafter { TreeShape::Best { nodes, depth, children } } else { shape };
-        (rate > MARGIN * chain).then_some((shape, rate))
+        (branches && rate > MARGIN * chain).then_some((shape, rate))
     }
 
     /// Learns from a round with a tree that took so many seconds of drafting, and so many as a whole.
