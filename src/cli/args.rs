@@ -177,7 +177,8 @@ pub(crate) struct DraftingArgs {
     /// behind them if wanted. Without it: auto
     #[arg(short = 'k', long = "k", visible_aliases = ["draft-max", "draft-length"], aliases = ["draft", "draft-n", "spec-draft-n-max", "num-speculative-tokens"], value_name = "LENGTH", value_parser = parse_length, allow_negative_numbers = true, help_heading = "Models")]
     pub(crate) draft_length: Option<DraftLength>,
-    /// Draft a tree instead of a chain: children a level, as 3x2x1, or best:NODES:DEPTH:CHILDREN, the most probable nodes
+    /// Draft a tree instead of a chain: children a level, as 3x2x1, best:NODES:DEPTH:CHILDREN (the most probable nodes), or
+    /// auto (what pays, or a chain where no tree does)
     #[arg(long, value_name = "SHAPE", value_parser = parse_shape, conflicts_with = "draft_length", help_heading = "Drafting")]
     pub(crate) tree: Option<TreeShape>,
     /// How the children of a tree are proposed: top-children (the most probable), without-replacement, with-replacement
@@ -195,11 +196,11 @@ pub(crate) fn is_plain(length: &DraftLength) -> bool {
     *length == DraftLength::Fixed(0)
 }
 
-fn parse_shape(text: &str) -> Result<TreeShape, String> {
+pub(crate) fn parse_shape(text: &str) -> Result<TreeShape, String> {
     text.parse().map_err(|error: ShapeError| error.to_string())
 }
 
-fn parse_branching(text: &str) -> Result<Branching, String> {
+pub(crate) fn parse_branching(text: &str) -> Result<Branching, String> {
     text.parse().map_err(|error: ShapeError| error.to_string())
 }
 

@@ -75,12 +75,26 @@ pub(crate) struct Choice {
     pub(crate) drafter: String,
     /// As after `-k`.
     pub(crate) draft_length: String,
+    /// As after `--tree`, and as after `--branching`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tree: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) branching: Option<String>,
     /// As after `--rule`.
     pub(crate) rule: String,
     /// Tokens per second over plain decoding, when it was measured.
     pub(crate) speedup: f64,
     /// The program that measured it.
     pub(crate) version: String,
+}
+
+impl Choice {
+    /// What is drafted, as on a command line.
+    pub(crate) fn drafts(&self) -> String {
+        self.tree
+            .as_ref()
+            .map_or_else(|| format!("-k {}", self.draft_length), |shape| format!("--tree {shape}"))
+    }
 }
 
 impl Config {
@@ -145,8 +159,11 @@ pub(crate) fn lasting_name(expert: &str) -> String {
 /// Says that a choice is used, and how not to.
 pub(crate) fn note(choice: &Choice) {
     output::note(&format!(
-        "tuned: drafter {}, -k {}, rule {} (speedup {:.2} when measured; --no-tuned leaves it out)",
-        choice.drafter, choice.draft_length, choice.rule, choice.speedup
+        "tuned: drafter {}, {}, rule {} (speedup {:.2} when measured; --no-tuned leaves it out)",
+        choice.drafter,
+        choice.drafts(),
+        choice.rule,
+        choice.speedup
     ));
 }
 
@@ -168,6 +185,8 @@ mod tests {
             subject: Subject { expert, device, weights, sampled },
             drafter: drafter.into(),
             draft_length: "auto".into(),
+            tree: None,
+            branching: None,
             rule: "lossless".into(),
             speedup: 1.5,
             version: "0.1.0".into(),

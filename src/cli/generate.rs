@@ -2,7 +2,7 @@
 
 use super::{
     Outcome,
-    args::{GenerateArgs, is_plain, parse_length, parse_rule},
+    args::{GenerateArgs, is_plain, parse_branching, parse_length, parse_rule, parse_shape},
     confidence::{Record, note_drift},
     config::{self, Subject},
     failure::Failure,
@@ -123,7 +123,12 @@ fn use_tuned(args: &mut GenerateArgs, expert: &Transformer) -> Result<(), Failur
     let Some(choice) = config.find(&subject) else { return Ok(()) };
     drafting.drafter = Some(choice.drafter.clone());
     parts.rule = Some(parse_rule(&choice.rule).map_err(|error| config::unusable(choice, &error))?);
-    if drafting.draft_length.is_none() {
+    if let (None, None, Some(shape)) = (&drafting.tree, &drafting.draft_length, &choice.tree) {
+        drafting.tree = Some(parse_shape(shape).map_err(|error| config::unusable(choice, &error))?);
+        let branching = choice.branching.as_deref().map(parse_branching).transpose();
+        drafting.branching = branching.map_err(|error| config::unusable(choice, &error))?;
+    }
+    if drafting.draft_length.is_none() && drafting.tree.is_none() {
         let length = parse_length(&choice.draft_length).map_err(|error| config::unusable(choice, &error))?;
         drafting.draft_length = Some(length);
     }

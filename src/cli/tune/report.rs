@@ -35,8 +35,11 @@ pub(super) fn write(
     } else {
         writeln!(
             out,
-            "The fastest: drafter {}, -k {}, rule {}: {:.2} times plain decoding.",
-            choice.drafter, choice.draft_length, choice.rule, choice.speedup
+            "The fastest: drafter {}, {}, rule {}: {:.2} times plain decoding.",
+            choice.drafter,
+            choice.drafts(),
+            choice.rule,
+            choice.speedup
         )?;
     }
     match written {
@@ -67,13 +70,13 @@ fn print(tuning: &Tuning<'_>, trials: &[&Trial], out: &mut impl Write) -> Result
             decimal(trial.predicted.map(|p| p.draft_cost), 2),
             trial.predicted.map_or("-".into(), |p| p.k.to_string()),
             decimal(trial.predicted.map(|p| p.speedup), 2),
-            best.map_or("-".into(), |(run, _)| run.length.to_string()),
+            best.map_or("-".into(), |(run, _)| run.drafts.to_string()),
             decimal(best.map(|best| best.1), 2),
             reason(trial),
         ]
     });
     let header =
-        ["drafter", "rule", "acceptance", "draft cost", "best k", "predicted", "fastest k", "measured", ""];
+        ["drafter", "rule", "acceptance", "draft cost", "best k", "predicted", "fastest", "measured", ""];
     let (args, points) = (tuning.args, tuning.costs.points());
     let most = points.last().map_or(1, |point| point.rows);
     writeln!(
@@ -88,7 +91,7 @@ fn print(tuning: &Tuning<'_>, trials: &[&Trial], out: &mut impl Write) -> Result
     writeln!(out, "{}\n", numbers(table(header, rows), 2))?;
     writeln!(
         out,
-        "predicted and measured: tokens per second over plain decoding; draft cost: a drafted token / a step of the\nexpert; best k: by the prediction; measured: the faster of that and `auto`, best of its turns, in turn with plain\ndecoding\n"
+        "predicted and measured: tokens per second over plain decoding; draft cost: a drafted token / a step of the\nexpert; best k: by the prediction; measured: the fastest of that, `auto`, and a tree where one is predicted to pay,\nbest of its turns, in turn with plain decoding\n"
     )?;
     Ok(())
 }
@@ -111,7 +114,8 @@ fn object(tuning: &Tuning<'_>, trials: &[&Trial], choice: Option<&Choice>, writt
         let stats = &trial.observed.stats;
         let run = |run: &super::Run| {
             json!({
-                "draft_length": run.length.to_string(),
+                "draft_length": run.drafts.length(),
+                "tree": run.drafts.tree().map(|plan| plan.shape.to_string()),
                 "speedup": run.speedup(),
                 "tokens_per_second": run.own.tokens_per_second(),
                 "tokens_per_second_without_drafts": run.plain.tokens_per_second(),
