@@ -263,7 +263,7 @@ fn what_the_drafter_was_sure_of_is_recorded() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pairs.jsonl");
     let path = file.to_str().unwrap();
-    let recorded = generate(&["--record", path, "-t", "1"]);
+    let recorded = generate(&["--record", path, "-t", "1", "-s", "0"]);
     let content = std::fs::read_to_string(&file).unwrap();
     let lines: Vec<Value> = content.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(!lines.is_empty());
@@ -272,7 +272,7 @@ fn what_the_drafter_was_sure_of_is_recorded() {
         assert!((0.0..=1.0).contains(&line["confidence"].as_f64().unwrap()));
         assert!(line["correct"].is_boolean() && line["of"] == "drafter", "{line}");
     }
-    assert_eq!(out(&recorded), out(&generate(&["-t", "1"])), "recording changes nothing");
+    assert_eq!(out(&recorded), out(&generate(&["-t", "1", "-s", "0"])), "recording changes nothing");
 }
 
 #[test]

@@ -24,7 +24,7 @@ use super::{
 pub(crate) use super::{bench::args::BenchArgs, sampling::SamplingArgs};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use drafthorse::{
-    DeviceChoice, DraftLength, WeightType,
+    AcceptanceRule, DeviceChoice, DraftLength, Needs, WeightType,
     engine::DraftLengthError,
     logits::{Branching, LogProbsOf, LogProbsOptions, ShapeError, TreePlan, TreeShape},
     model::{CacheType, LoadOptions},
@@ -212,8 +212,21 @@ impl DraftingArgs {
     }
 
     /// Tokens to draft a round.
-    pub(crate) fn length(&self, drafter: &DrafterPart) -> DraftLength {
-        if drafter.is_none() { 0.into() } else { self.draft_length.clone().unwrap_or_default() }
+    pub(crate) fn length(
+        &self,
+        drafter: &DrafterPart,
+        sampling: &SamplingArgs,
+        rule: &dyn AcceptanceRule,
+    ) -> DraftLength {
+        let follows_positions = rule.needs() == Needs::Draw || rule.shares_noise();
+        let timeless = sampling.is_repeatable() && sampling.temperature != 0.0 && !follows_positions;
+        match &self.draft_length {
+            _ if drafter.is_none() => 0.into(),
+            Some(length) => length.clone(),
+            // How long drafts are by their times decides what chance is asked.
+            None if timeless => drafter.steady_length().into(),
+            None => DraftLength::default(),
+        }
     }
 }
 
@@ -397,12 +410,12 @@ const FORCED: usize = 4;
 
 impl GenerateArgs {
     /// Tokens to draft a round.
-    pub(crate) fn draft_length(&self, drafter: &DrafterPart) -> DraftLength {
+    pub(crate) fn draft_length(&self, drafter: &DrafterPart, rule: &dyn AcceptanceRule) -> DraftLength {
         // What a grammar forces needs no drafter.
         if drafter.is_none() && self.grammar.is_given() {
             return self.drafting.draft_length.clone().unwrap_or(FORCED.into());
         }
-        self.drafting.length(drafter)
+        self.drafting.length(drafter, &self.sampling, rule)
     }
 
     /// Which log-probabilities are wanted.

@@ -155,7 +155,7 @@ impl Bench<'_> {
             let Some(text) = self.generate(setting, prompt, plain.as_ref())? else { return Ok(None) };
             if setting.is_plain() {
                 // Prompts of equal length shall not go wrong at the same positions.
-                let seed = self.args.sampling.seed.value.wrapping_add((number as u64) << 32);
+                let seed = self.args.sampling.seed().wrapping_add((number as u64) << 32);
                 plain = Some(Plain::new(prompt, &text, seed));
             }
             texts.push(text);
@@ -177,7 +177,7 @@ impl Bench<'_> {
             parts::engine(setting.begin(self.expert, plain)?, self.expert, rule, setting.length.clone())?;
         let options = SessionOptions {
             sampling: args.sampling.options(self.expert.tokenizer(), args.max_tokens)?,
-            seed: args.sampling.seed.value,
+            seed: args.sampling.seed(),
             max_tokens: args.max_tokens,
             ..Default::default()
         };

@@ -95,6 +95,11 @@ impl DrafterPart {
         matches!(self.kind, Kind::Lookup)
     }
 
+    /// Tokens to draft a round where times shall not decide: a model's drafts cost time, looked up ones do not.
+    pub(crate) fn steady_length(&self) -> usize {
+        if self.is_lookup() { 4 } else { 2 }
+    }
+
     /// The model that drafts, where it does so by itself and in the expert's tokens.
     pub(crate) fn model(&self) -> Option<&Arc<Transformer>> {
         match &self.kind {

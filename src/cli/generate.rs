@@ -41,7 +41,7 @@ pub(crate) fn run(mut args: GenerateArgs) -> Outcome {
     if !args.quiet {
         notes(&options).for_each(|note| output::note(&note));
     }
-    let k = args.draft_length(&parts.drafter);
+    let k = args.draft_length(&parts.drafter, &*rule);
     let law = args.law.open(&args.parts.models)?;
     let expert = Expert { model: &parts.expert, law: &law };
     let mut engine = parts::engine(parts.drafter.begin(expert)?, &parts.expert, rule.clone(), k.clone())?;
@@ -68,7 +68,7 @@ pub(crate) fn run(mut args: GenerateArgs) -> Outcome {
         let name = parts.drafter.name();
         let line = output::statistics(&result.stats, name, &*rule, result.finish.as_ref());
         let law = args.guidance.describe(args.law.describe()).into_iter();
-        let seed = args.sampling.seed.drawn.then(|| format!("seed {}", args.sampling.seed.value));
+        let seed = args.sampling.drawn_seed().map(|seed| format!("seed {seed}"));
         output::note(&law.chain(seed).fold(line, |line, more| line + " | " + &more));
         match compared {
             Some(compared) => {
@@ -260,7 +260,7 @@ fn options(
 ) -> Result<SessionOptions, Failure> {
     let mut options = SessionOptions {
         sampling: sampling(args, parts)?,
-        seed: args.sampling.seed.value,
+        seed: args.sampling.seed(),
         max_tokens: args.max_tokens,
         stop_tokens: parts::stop_tokens(&parts.expert, args.ignore_eos),
         stop_strings: args.stop.clone(),
@@ -323,12 +323,12 @@ fn compare(
     options: &SessionOptions,
     interrupt: &Interrupt,
 ) -> Result<Option<Compared>, Failure> {
-    let k = args.draft_length(&parts.drafter);
+    let rule = options.rule.clone().unwrap_or_else(|| Arc::new(Lossless));
+    let k = args.draft_length(&parts.drafter, &*rule);
     let timed = |k: DraftLength| {
         let tree = options.tree.clone().filter(|_| !is_plain(&k));
         let options = SessionOptions { tree, ..options.clone() };
-        let rule = options.rule.clone().unwrap_or_else(|| Arc::new(Lossless));
-        let engine = parts::engine(parts.drafter.begin(expert)?, &parts.expert, rule, k)?;
+        let engine = parts::engine(parts.drafter.begin(expert)?, &parts.expert, rule.clone(), k)?;
         let text = parts::measure(engine, prompt, &options, interrupt)?;
         Ok::<_, Failure>(text.map(|text| (text.stats.tokens_per_second().unwrap_or(0.0), text.tokens)))
     };
@@ -367,7 +367,7 @@ fn print_json(
         "drift": result.drift.as_ref().and_then(Drift::check).map(|warning| warning.to_string()),
         "law": law(args),
         "rule": json::rule(rule),
-        "draft_length": json::length(&args.draft_length(&parts.drafter)),
+        "draft_length": json::length(&args.draft_length(&parts.drafter, rule)),
         "tree": args.drafting.plan(&parts.drafter).map(|plan| json!({
             "shape": plan.shape.to_string(),
             "branching": plan.branching.name(),
@@ -378,7 +378,7 @@ fn print_json(
         "weights": args.parts.models.load_options(false).weights.name(),
         "cache_type": args.parts.models.load_options(false).cache.name(),
         "threads": drafthorse::model::threads(),
-        "seed": args.sampling.seed.value,
+        "seed": args.sampling.seed(),
         "sampling": json::sampling(&sampling(args, parts)?),
         "stats": StatsJson::from(&result.stats),
     });

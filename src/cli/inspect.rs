@@ -94,15 +94,15 @@ fn generate(
     let Some(max_tokens) = args.generate else { return Ok(()) };
     let options = SessionOptions {
         sampling: sampling(args, parts)?,
-        seed: args.sampling.seed.value,
+        seed: args.sampling.seed(),
         max_tokens,
         stop_tokens: parts::stop_tokens(&parts.expert, args.ignore_eos),
         ..SessionOptions::default()
     };
-    let k = args.drafting.length(&parts.drafter);
+    let rule = parts::acceptance_rule(&args.parts)?;
+    let k = args.drafting.length(&parts.drafter, &args.sampling, &*rule);
     let expert = parts::Expert { model: &parts.expert, law };
-    let mut engine =
-        parts::engine(parts.drafter.begin(expert)?, &parts.expert, parts::acceptance_rule(&args.parts)?, k)?;
+    let mut engine = parts::engine(parts.drafter.begin(expert)?, &parts.expert, rule, k)?;
     // After Ctrl-C what is there so far is looked at; a second one ends the program.
     let interrupt = Interrupt::listen();
     for step in engine.session(prompt, &options)? {
@@ -146,7 +146,7 @@ fn positions(
     trace: &Trace,
 ) -> Result<Vec<Position>, Failure> {
     let options = sampling(args, parts)?;
-    let sampler = |options| Ok::<_, ModelError>(Sampler::new(options)?.seeded(args.sampling.seed.value));
+    let sampler = |options| Ok::<_, ModelError>(Sampler::new(options)?.seeded(args.sampling.seed()));
     let (sampler, prompt_sampler) = (sampler(&options)?, sampler(&prompt_sampling(&options))?);
     let tokenizer = parts.expert.tokenizer();
     let pieces = tokenizer.map(|tokenizer| pieces(tokenizer, tokens)).transpose()?.unwrap_or_default();

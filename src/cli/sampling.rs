@@ -30,9 +30,11 @@ pub(crate) struct SamplingArgs {
         allow_negative_numbers = true
     )]
     pub(crate) temperature: f32,
-    /// The same seed gives the same text; -1 draws one and says which
-    #[arg(short = 's', long, value_name = "N", default_value = "0", value_parser = parse_seed, allow_negative_numbers = true)]
-    pub(crate) seed: Seed,
+    /// The same seed gives the same text; -1 draws one and says which. With a seed, drafts have a length that does not
+    /// depend on time, unless the rule's text does not depend on them either (exact-match, coupled-noise) or -k asks for
+    /// it. Without one it is 0
+    #[arg(short = 's', long, value_name = "N", value_parser = parse_seed, allow_negative_numbers = true)]
+    seed: Option<Seed>,
     /// Keep this many most probable tokens; 0 (or -1) is off
     #[arg(long, value_name = "N", default_value = "0", value_parser = parse_top_k, allow_negative_numbers = true)]
     top_k: usize,
@@ -168,6 +170,21 @@ pub(crate) struct SamplingArgs {
 }
 
 impl SamplingArgs {
+    /// What chance hangs on.
+    pub(crate) fn seed(&self) -> u64 {
+        self.seed.map_or(0, |seed| seed.value)
+    }
+
+    /// The seed, if one was drawn.
+    pub(crate) fn drawn_seed(&self) -> Option<u64> {
+        self.seed.filter(|seed| seed.drawn).map(|seed| seed.value)
+    }
+
+    /// Whether the text shall be the same each time it is written.
+    pub(crate) fn is_repeatable(&self) -> bool {
+        self.seed.is_some()
+    }
+
     /// The options for a text of up to `max_tokens`; words are texts, and need the expert's tokenizer.
     pub(crate) fn options(
         &self,
@@ -232,11 +249,11 @@ impl SamplingArgs {
 
 /// What chance hangs on.
 #[derive(Clone, Copy)]
-pub(crate) struct Seed {
+struct Seed {
     /// The seed itself.
-    pub(crate) value: u64,
+    value: u64,
     /// Whether it was drawn, and not given.
-    pub(crate) drawn: bool,
+    drawn: bool,
 }
 
 fn parse_seed(text: &str) -> Result<Seed, String> {

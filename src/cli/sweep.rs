@@ -120,7 +120,7 @@ fn settings(args: &SweepArgs, parts: &Parts, tasks: &[Task]) -> Result<Value, Fa
         "draft_length": args.draft_length,
         "max_tokens": args.max_tokens,
         "sampling": format!("{sampling:?}"),
-        "seed": args.sampling.seed.value,
+        "seed": args.sampling.seed(),
         "stop": args.stop,
         "ignore_eos": args.ignore_eos,
         "tasks": tasks,

@@ -101,7 +101,7 @@ impl<'a> Tuning<'a> {
         let prompts = prompts::encoded(&wanted, expert)?;
         let options = SessionOptions {
             sampling: args.sampling.options(expert.tokenizer(), TOKENS)?,
-            seed: args.sampling.seed.value,
+            seed: args.sampling.seed(),
             measure_price: false,
             ..Default::default()
         };

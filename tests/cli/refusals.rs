@@ -24,7 +24,7 @@ fn what_cannot_be_done_is_said_in_one_line() {
         (&["generate"], "or on the standard input, which is empty"),
         (&["generate", "--json", "--logprobs", PROMPT], "write --logprobs=N"),
         (&["generate", PROMPT, "--ensemble", "ngram"], "`ngram` and `none` are for --drafter alone"),
-        (&["generate", PROMPT, "-d", "no/such"], "a drafter can also be `ngram` or `none`"),
+        (&["generate", PROMPT, "-d", "no/such"], "a drafter can also be `ngram`, `suffix`, `memory`"),
         (&["generate", PROMPT, "-s", "x"], "or -1 to draw one"),
         (&["generate", PROMPT, "--law", "sled:"], "a setting of law `sled:` is empty"),
         (&["generate", PROMPT, "--law", "sled:steps=101"], "evolution steps 101 is out of range: 1 to 100"),

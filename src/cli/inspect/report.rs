@@ -22,7 +22,7 @@ pub(super) fn facts(args: &InspectArgs, parts: &Parts, rule: &dyn AcceptanceRule
         Some(model) => named(parts.drafter.name(), model),
         None => parts.drafter.name().to_owned(),
     };
-    let length = args.drafting.length(&parts.drafter);
+    let length = args.drafting.length(&parts.drafter, &args.sampling, rule);
     let drafted =
         if args.generate.is_some() && !is_plain(&length) { format!(", k = {length}") } else { String::new() };
     let options = args.parts.models.load_options(false);
@@ -64,7 +64,7 @@ fn sampling(args: &InspectArgs, parts: &Parts) -> Result<String, Failure> {
         }
     }
     if args.generate.is_some() {
-        parts.push(format!("seed {}", args.sampling.seed.value));
+        parts.push(format!("seed {}", args.sampling.seed()));
     }
     Ok(parts.join(", "))
 }

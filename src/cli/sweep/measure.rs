@@ -58,7 +58,7 @@ impl<'a> Measure<'a> {
         stop_tokens.retain(|&token| !args.ignore_eos && (token as usize) < parts.expert.config().vocab_size);
         let options = SessionOptions {
             sampling: args.sampling.options(parts.expert.tokenizer(), args.max_tokens)?,
-            seed: args.sampling.seed.value,
+            seed: args.sampling.seed(),
             max_tokens: args.max_tokens,
             stop_tokens,
             stop_strings: args.stop.clone(),
