@@ -83,7 +83,8 @@ impl Parts {
         drafter_name: Option<&str>,
     ) -> Result<Self, Failure> {
         let name = drafter_name.unwrap_or_else(|| default_drafter(args));
-        let drafter = drafters::open(name, &args.models, &expert)?;
+        let drafter =
+            drafters::open(name, &args.models, &expert, acceptance_rule(args)?.needs_calibrated_draft())?;
         drafters::check_options(&drafter, &args.models)?;
         Ok(Self { expert, drafter })
     }

@@ -16,6 +16,7 @@ use super::{
 };
 use args::TuneArgs;
 use candidates::Found;
+use clap::ValueEnum;
 use drafthorse::{
     AcceptanceRule, DraftLength, Engine, SessionOptions, TokenId, Transformer,
     cost::{CostMeter, Observed, RoundCosts},
@@ -43,18 +44,24 @@ const HOPELESS: f64 = 0.8;
 /// Time for the costs of forwards.
 const COSTS: Duration = Duration::from_secs(2);
 /// What is not faster than this is not chosen: plain decoding is simpler.
-const WORTH: f64 = 1.02;
+const WORTH: f64 = 1.05;
 
 pub(crate) fn run(args: &TuneArgs) -> Outcome {
     let interrupt = Interrupt::listen();
     let expert = parts::expert(&args.expert, &args.models)?;
-    let found = candidates::find(args, &expert)?;
-    let mut tuning = Tuning::new(args, &expert, found, &interrupt)?;
+    let file = args.prompts.as_deref();
+    let wanted = Wanted { file, limit: Some(PROMPTS), expert: &args.expert, room: TOKENS };
+    let prompts = prompts::encoded(&wanted, &expert)?;
+    let found = candidates::find(args, &expert, &prompts)?;
+    if let (true, Some(first)) = (found.drafters.is_empty(), found.excluded.first()) {
+        return Err(Failure::new(format!("no drafter can be used: {}: {}", first.drafter, first.reason)));
+    }
+    let mut tuning = Tuning::new(args, &expert, found, prompts, &interrupt)?;
     tuning.observe()?;
     tuning.measure()?;
-    let choice = tuning.choice();
+    let choice = if interrupt.seen() { None } else { tuning.choice() };
     let written = match &choice {
-        Some(choice) if !args.dry_run && !interrupt.seen() => Some(write(args, choice)?),
+        Some(choice) if !args.dry_run => Some(write(args, choice)?),
         _ => None,
     };
     report::write(&tuning, choice.as_ref(), written.as_deref())?;
@@ -94,11 +101,9 @@ impl<'a> Tuning<'a> {
         args: &'a TuneArgs,
         expert: &'a Arc<Transformer>,
         found: Found,
+        prompts: Vec<(Prompt, Vec<TokenId>)>,
         interrupt: &'a Interrupt,
     ) -> Result<Self, Failure> {
-        let file = args.prompts.as_deref();
-        let wanted = Wanted { file, limit: Some(PROMPTS), expert: &args.expert, room: TOKENS };
-        let prompts = prompts::encoded(&wanted, expert)?;
         let options = SessionOptions {
             sampling: args.sampling.options(expert.tokenizer(), TOKENS)?,
             seed: args.sampling.seed(),
@@ -250,24 +255,49 @@ impl<'a> Tuning<'a> {
 
     /// The fastest, or plain decoding where nothing is faster; `None` where nothing was measured.
     fn choice(&self) -> Option<Choice> {
-        let measured = self.trials.iter().filter_map(|trial| Some((trial, trial.best()?)));
+        // What is measured to be fast and predicted to be slow was lucky.
+        let promising = self.trials.iter().filter(|trial| trial.predicted.is_some_and(|p| p.speedup > 1.0));
+        let measured = promising.filter_map(|trial| Some((trial, trial.best()?)));
         let best = measured.max_by(|a, b| a.1.1.total_cmp(&b.1.1));
         let observed = self.trials.iter().any(|trial| trial.predicted.is_some());
         let tree = best.filter(|best| best.1.1 >= WORTH).and_then(|(_, (run, _))| run.drafts.tree());
         let (shape, branching) =
             (tree.map(|plan| plan.shape.to_string()), tree.map(|plan| plan.branching.name().to_owned()));
         let (drafter, draft_length, rule, speedup) = match best {
-            Some((trial, (run, speedup))) if speedup >= WORTH => {
-                (trial.drafter.clone(), run.drafts.length(), trial.rule.clone(), speedup)
-            }
+            Some((trial, (run, speedup))) if speedup >= WORTH => (
+                self.found.drafters[trial.part].spec().to_owned(),
+                run.drafts.length(),
+                trial.rule.clone(),
+                speedup,
+            ),
             _ if observed => ("none".into(), "0".into(), "lossless".into(), 1.0),
             _ => return None,
         };
         let args = self.args;
         let subject = Subject::of(&args.expert, self.expert, &args.models, args.sampling.temperature);
         let version = env!("CARGO_PKG_VERSION").into();
-        Some(Choice { subject, drafter, draft_length, tree: shape, branching, rule, speedup, version })
+        let models = &args.models;
+        let name = |value: &dyn Fn() -> Option<String>| if drafter == "none" { None } else { value() };
+        Some(Choice {
+            chain: name(&|| models.ways.draft_chain.clone()),
+            bridge: name(&|| written(models.ways.draft_bridge)),
+            draft_weights: name(&|| written(models.draft_weights)),
+            draft_device: name(&|| models.draft_device.map(|device| device.to_string())),
+            subject,
+            drafter,
+            draft_length,
+            tree: shape,
+            branching,
+            rule,
+            speedup,
+            version,
+        })
     }
+}
+
+/// The value of an option, as it is written.
+fn written<T: ValueEnum>(value: Option<T>) -> Option<String> {
+    Some(value?.to_possible_value()?.get_name().to_owned())
 }
 
 /// What forwards of the expert cost by their rows.
@@ -288,7 +318,7 @@ fn costs(
 
 /// Every drafter with every rule that goes with it.
 fn trials(args: &TuneArgs, found: &Found, reads_trees: bool) -> Result<Vec<Trial>, Failure> {
-    let mut names = args.rules.clone();
+    let mut names = args.rules.as_ref().map_or_else(Vec::new, |rules| rules.0.clone());
     if names.is_empty() {
         names.push("lossless".into());
         // At temperature 0 all lossless rules do the same.
@@ -301,7 +331,8 @@ fn trials(args: &TuneArgs, found: &Found, reads_trees: bool) -> Result<Vec<Trial
             // On certain drafts block verification is the ordinary one.
             let made = drafter.make();
             let calibrated = made.is_calibrated();
-            let trees = reads_trees && made.drafts_trees() && rule.kind() == Kind::Lossless;
+            let trees =
+                reads_trees && drafter.leaves_trees() && made.drafts_trees() && rule.kind() == Kind::Lossless;
             let drawn = calibrated && args.sampling.temperature != 0.0;
             let way = if drawn { Branching::WithoutReplacement } else { Branching::TopChildren };
             let branching = (trees && rule.check_trees().is_ok()).then_some(way);

@@ -7,6 +7,7 @@ use crate::cli::{
     json,
     output::{decimal, numbers, table},
 };
+use drafthorse::{Kind, rule};
 use serde_json::{Value, json};
 use std::{io::Write, path::Path};
 
@@ -24,21 +25,24 @@ pub(super) fn write(
     let mut out = std::io::stdout().lock();
     print(tuning, &trials, &mut out)?;
     for excluded in &tuning.found.excluded {
-        writeln!(out, "does not fit: {}: {}", excluded.drafter, excluded.reason)?;
+        writeln!(out, "left out: {}: {}", excluded.drafter, excluded.reason)?;
     }
     if !tuning.found.excluded.is_empty() {
         writeln!(out)?;
     }
-    let Some(choice) = choice else { return Ok(writeln!(out, "nothing was measured")?) };
+    let Some(choice) = choice else {
+        return Ok(writeln!(out, "interrupted: nothing is chosen, and nothing was written")?);
+    };
     if choice.drafter == "none" {
         writeln!(out, "Plain decoding is the fastest: no drafter pays here.")?;
     } else {
         writeln!(
             out,
-            "The fastest: drafter {}, {}, rule {}: {:.2} times plain decoding.",
+            "The fastest: drafter {}, {}, rule {}{}: {:.2} times plain decoding.",
             choice.drafter,
             choice.drafts(),
             choice.rule,
+            if is_lossy(&choice.rule) { " [lossy: it changes the text]" } else { "" },
             choice.speedup
         )?;
     }
@@ -55,6 +59,10 @@ pub(super) fn write(
     Ok(())
 }
 
+fn is_lossy(name: &str) -> bool {
+    rule(name).is_ok_and(|rule| rule.kind() != Kind::Lossless)
+}
+
 fn predicted(trial: &Trial) -> f64 {
     trial.predicted.map_or(0.0, |predicted| predicted.speedup)
 }
@@ -65,7 +73,7 @@ fn print(tuning: &Tuning<'_>, trials: &[&Trial], out: &mut impl Write) -> Result
         let best = trial.best();
         [
             trial.drafter.clone(),
-            trial.rule.clone(),
+            trial.rule.clone() + if is_lossy(&trial.rule) { " [lossy]" } else { "" },
             decimal(stats.acceptance_rate(), 2),
             decimal(trial.predicted.map(|p| p.draft_cost), 2),
             trial.predicted.map_or("-".into(), |p| p.k.to_string()),
@@ -143,6 +151,7 @@ fn object(tuning: &Tuning<'_>, trials: &[&Trial], choice: Option<&Choice>, writt
         "verify_cost": points.map(|point| json!({ "rows": point.rows, "cost": point.verify })).collect::<Vec<_>>(),
         "trials": trials.iter().map(trial).collect::<Vec<_>>(),
         "excluded": tuning.found.excluded,
+        "interrupted": tuning.interrupt.seen(),
         "choice": choice,
         "written": written,
     })
