@@ -229,6 +229,10 @@ impl Drafter for ChainDrafter {
         self.guesser.prepare(sequence)
     }
 
+    fn end(&mut self, sequence: &[TokenId], prompt: usize) {
+        self.guesser.end(sequence, prompt);
+    }
+
     fn propose(
         &mut self,
         sequence: &[TokenId],

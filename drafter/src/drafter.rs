@@ -151,6 +151,10 @@ pub trait Drafter: Send {
     /// Hears what became of its proposal.
     fn observe(&mut self, _verdict: &Verdict) {}
 
+    /// Hears of a text that is complete, the first `prompt` tokens of which are its prompt: for drafters that remember
+    /// texts, which need not have been asked in its last rounds. Of texts that were broken off they are not told.
+    fn end(&mut self, _sequence: &[TokenId], _prompt: usize) {}
+
     /// Whether it proposes trees.
     fn drafts_trees(&self) -> bool {
         false
@@ -247,6 +251,10 @@ impl<D: Drafter + ?Sized> Drafter for Box<D> {
 
     fn observe(&mut self, verdict: &Verdict) {
         (**self).observe(verdict);
+    }
+
+    fn end(&mut self, sequence: &[TokenId], prompt: usize) {
+        (**self).end(sequence, prompt);
     }
 
     fn drafts_trees(&self) -> bool {
