@@ -173,14 +173,18 @@ impl Bench<'_> {
     ) -> Result<Option<Measured>, Failure> {
         let args = self.args;
         let rule = parts::acceptance_rule(&setting.parts(&args.parts)?)?;
-        let engine =
-            parts::engine(setting.begin(self.expert, plain)?, self.expert, rule, setting.length.clone())?;
+        let length = parts::knowing(&setting.length, setting.learnt.borrow().clone());
+        let engine = parts::engine(setting.begin(self.expert, plain)?, self.expert, rule, length)?;
         let options = SessionOptions {
             sampling: args.sampling.options(self.expert.tokenizer(), args.max_tokens)?,
             seed: args.sampling.seed(),
             max_tokens: args.max_tokens,
             ..Default::default()
         };
-        parts::measure(engine, prompt, &options, self.interrupt)
+        let text = parts::measure(engine, prompt, &options, self.interrupt)?;
+        if let Some(learnt) = text.as_ref().and_then(|text| text.learnt.clone()) {
+            setting.learnt.replace(Some(learnt));
+        }
+        Ok(text)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{args::ModelArgs, failure::Failure, output};
 use clap::Args;
-use drafthorse::Transformer;
+use drafthorse::{Transformer, engine::DraftCosts};
 use etcetera::BaseStrategy;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -101,6 +101,32 @@ pub(crate) struct Choice {
     pub(crate) speedup: f64,
     /// The program that measured it.
     pub(crate) version: String,
+    /// What a draft length that adapts begins with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) costs: Option<Costs>,
+}
+
+/// What drafts cost and brought.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Costs {
+    /// Seconds of a round without its drafting, by rows of the expert's pass.
+    verify: Vec<(usize, f64)>,
+    /// Seconds of drafting, by tokens drafted.
+    draft: Vec<(usize, f64)>,
+    /// How likely a token is accepted, by its position.
+    acceptance: Vec<f64>,
+}
+
+impl From<DraftCosts> for Costs {
+    fn from(costs: DraftCosts) -> Self {
+        Self { verify: costs.verify, draft: costs.draft, acceptance: costs.acceptance }
+    }
+}
+
+impl From<Costs> for DraftCosts {
+    fn from(costs: Costs) -> Self {
+        Self::new(costs.verify, costs.draft).with_acceptance(costs.acceptance)
+    }
 }
 
 impl Choice {
@@ -216,6 +242,11 @@ mod tests {
             rule: "lossless".into(),
             speedup: 1.5,
             version: "0.1.0".into(),
+            costs: Some(Costs {
+                verify: vec![(1, 0.25), (2, 0.5)],
+                draft: vec![(1, 0.125)],
+                acceptance: vec![0.5],
+            }),
         }
     }
 

@@ -9,7 +9,7 @@ use super::{
 };
 use drafthorse::{
     DraftLength, Engine, SessionOptions, Stats, TokenId, Transformer, demo,
-    engine::EngineBuilder,
+    engine::{DraftCosts, EngineBuilder},
     logits::RankAcceptance,
     model::{LoadOptions, LoadedDevice, set_threads},
     open_device, synthetic,
@@ -98,6 +98,16 @@ pub(crate) struct Measured {
     pub(crate) rounds_by_drafted: Vec<u64>,
     /// Which children of trees stood.
     pub(crate) ranks: RankAcceptance,
+    /// What a draft length that adapts learnt.
+    pub(crate) learnt: Option<DraftCosts>,
+}
+
+/// A draft length that adapts begins with what was learnt before.
+pub(crate) fn knowing(length: &DraftLength, learnt: Option<DraftCosts>) -> DraftLength {
+    match (length, learnt) {
+        (DraftLength::Adaptive(adaptive), Some(learnt)) => adaptive.clone().starting_from(learnt).into(),
+        _ => length.clone(),
+    }
 }
 
 /// Generates a text with a fresh engine, so that what an earlier text left in a cache helps nobody; `None`
@@ -121,7 +131,9 @@ pub(crate) fn measure(
         }
     }
     let (stats, tokens) = (session.stats().clone(), session.generated().to_vec());
-    Ok(Some(Measured { stats, tokens, rounds_by_drafted, ranks }))
+    drop(session);
+    let learnt = engine.draft_costs();
+    Ok(Some(Measured { stats, tokens, rounds_by_drafted, ranks, learnt }))
 }
 
 /// The tokens that end a text of this model.

@@ -7,7 +7,7 @@ mod trial;
 
 use super::{
     Outcome,
-    config::{Choice, Config, Subject},
+    config::{Choice, Config, Costs, Subject},
     drafters::DrafterPart,
     failure::Failure,
     interrupt::{INTERRUPTED, Interrupt},
@@ -20,6 +20,7 @@ use clap::ValueEnum;
 use drafthorse::{
     AcceptanceRule, DraftLength, Engine, SessionOptions, TokenId, Transformer,
     cost::{CostMeter, Observed, RoundCosts},
+    engine::DraftCosts,
     logits::{Branching, RankAcceptance},
     model::{CachedModel, LanguageModel},
     rule,
@@ -132,7 +133,7 @@ impl<'a> Tuning<'a> {
     fn find_step(&mut self) -> Result<(), Failure> {
         self.options.max_tokens = 8;
         for _ in 0..3 {
-            let Some(text) = self.text(&DrafterPart::none(), "lossless", &0.into(), 0)? else {
+            let Some(text) = self.text(&DrafterPart::none(), "lossless", (&0.into(), None), 0)? else {
                 return Ok(());
             };
             self.step = text.stats.decode_time().as_secs_f64() / text.stats.rounds.max(1) as f64;
@@ -148,10 +149,10 @@ impl<'a> Tuning<'a> {
         &self,
         part: &DrafterPart,
         rule: &str,
-        drafts: &Drafts,
+        (drafts, learnt): (&Drafts, Option<DraftCosts>),
         prompt: usize,
     ) -> Result<Option<Measured>, Failure> {
-        let (length, options) = drafts.options(&self.options);
+        let (length, options) = drafts.options(&self.options, learnt);
         let engine = self.engine(part, rule, length)?;
         parts::measure(engine, &self.prompts[prompt].1, &options, self.interrupt)
     }
@@ -171,7 +172,9 @@ impl<'a> Tuning<'a> {
                 let trial = &self.trials[index];
                 self.bar.set_message(format!("observing {} with {}", trial.drafter, trial.rule));
                 let part = &self.found.drafters[trial.part];
-                let Some(text) = self.text(part, &trial.rule, &longest.into(), texts)? else { return Ok(()) };
+                let Some(text) = self.text(part, &trial.rule, (&longest.into(), None), texts)? else {
+                    return Ok(());
+                };
                 self.trials[index].observed.add(&text.stats, &text.rounds_by_drafted);
                 texts += 1;
             }
@@ -190,7 +193,7 @@ impl<'a> Tuning<'a> {
         for prompt in 0..self.prompts.len() {
             let trial = &self.trials[index];
             let part = &self.found.drafters[trial.part];
-            let Some(text) = self.text(part, &trial.rule, &drafts, prompt)? else { return Ok(()) };
+            let Some(text) = self.text(part, &trial.rule, (&drafts, None), prompt)? else { return Ok(()) };
             ranks.merge(&text.ranks);
             seconds += text.stats.draft_time.as_secs_f64();
             rounds += text.stats.rounds_with_draft as f64;
@@ -235,13 +238,13 @@ impl<'a> Tuning<'a> {
     fn turn(&self, index: usize, runs: &mut [Run], turn: usize) -> Result<bool, Failure> {
         let (trial, prompt) = (&self.trials[index], turn % self.prompts.len());
         self.bar.set_message(format!("measuring {} with {}", trial.drafter, trial.rule));
-        let Some(plain) = self.text(&DrafterPart::none(), "lossless", &0.into(), prompt)? else {
+        let Some(plain) = self.text(&DrafterPart::none(), "lossless", (&0.into(), None), prompt)? else {
             return Ok(false);
         };
         let mut texts = Vec::with_capacity(runs.len());
         for run in &*runs {
             let part = &self.found.drafters[trial.part];
-            let Some(text) = self.text(part, &trial.rule, &run.drafts, prompt)? else {
+            let Some(text) = self.text(part, &trial.rule, (&run.drafts, run.learnt.clone()), prompt)? else {
                 return Ok(false);
             };
             texts.push(text);
@@ -249,6 +252,7 @@ impl<'a> Tuning<'a> {
         for (run, text) in runs.iter_mut().zip(texts) {
             run.plain.add(prompt, &plain.stats);
             run.own.add(prompt, &text.stats);
+            run.learnt = text.learnt.or(run.learnt.take());
         }
         Ok(true)
     }
@@ -263,6 +267,7 @@ impl<'a> Tuning<'a> {
         let tree = best.filter(|best| best.1.1 >= WORTH).and_then(|(_, (run, _))| run.drafts.tree());
         let (shape, branching) =
             (tree.map(|plan| plan.shape.to_string()), tree.map(|plan| plan.branching.name().to_owned()));
+        let costs = best.and_then(|(_, (run, _))| run.learnt.clone()).filter(|_| tree.is_none());
         let (drafter, draft_length, rule, speedup) = match best {
             Some((trial, (run, speedup))) if speedup >= WORTH => (
                 self.found.drafters[trial.part].spec().to_owned(),
@@ -283,6 +288,7 @@ impl<'a> Tuning<'a> {
             bridge: name(&|| written(models.ways.draft_bridge)),
             draft_weights: name(&|| written(models.draft_weights)),
             draft_device: name(&|| models.draft_device.map(|device| device.to_string())),
+            costs: costs.filter(|_| drafter != "none").map(Costs::from),
             subject,
             drafter,
             draft_length,

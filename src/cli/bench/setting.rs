@@ -10,10 +10,10 @@ use crate::cli::{
 use drafthorse::{
     DraftLength, Engine, SyntheticDrafter, TokenId, Transformer,
     cost::{CostMeter, RoundCosts},
-    engine::EngineBuilder,
+    engine::{DraftCosts, EngineBuilder},
     model::{CachedModel, SequenceModel},
 };
-use std::{collections::BTreeSet, fmt, str::FromStr, sync::Arc, time::Duration};
+use std::{cell::RefCell, collections::BTreeSet, fmt, str::FromStr, sync::Arc, time::Duration};
 
 /// A drafter that agrees with the expert as often as is said.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -86,6 +86,8 @@ pub(super) struct Setting {
     pub(super) name: String,
     pub(super) source: Source,
     pub(super) length: DraftLength,
+    /// What a length that adapts learnt of the texts so far, as it does in an engine that goes on.
+    pub(super) learnt: RefCell<Option<DraftCosts>>,
     /// The number of its model among those a meter measures.
     meter: Option<usize>,
 }
@@ -185,7 +187,13 @@ pub(super) fn settings(args: &BenchArgs, drafters: &[DrafterPart]) -> Result<Vec
         }
     }
     let none = Source::Part(DrafterPart::none());
-    let mut settings = vec![Setting { name: "none".into(), source: none, length: 0.into(), meter: None }];
+    let mut settings = vec![Setting {
+        name: "none".into(),
+        source: none,
+        length: 0.into(),
+        learnt: RefCell::default(),
+        meter: None,
+    }];
     let mut models = 0..;
     let parts = drafters.iter().map(|part| {
         let meter = part.model().is_some().then(|| models.next()).flatten();
@@ -195,7 +203,9 @@ pub(super) fn settings(args: &BenchArgs, drafters: &[DrafterPart]) -> Result<Vec
     let synthetic = args.synthetic.iter().map(|s| (s.to_string(), Source::Synthetic(*s), None));
     let synthetic = synthetic.filter(|(name, ..)| seen.insert(name.clone()));
     for (name, source, meter) in parts.chain(synthetic) {
-        let with = |length| Setting { name: name.clone(), source: source.clone(), length, meter };
+        let learnt = RefCell::default;
+        let with =
+            |length| Setting { name: name.clone(), source: source.clone(), length, learnt: learnt(), meter };
         settings.extend(lengths.iter().cloned().map(with));
     }
     Ok(settings)

@@ -5,6 +5,7 @@ use crate::cli::{
     config::{Choice, Subject},
     failure::Failure,
     output,
+    parts::knowing,
 };
 use clap::ValueEnum;
 use drafthorse::{Kind, Transformer, rule};
@@ -31,7 +32,8 @@ pub(super) fn apply(args: &mut GenerateArgs, expert: &Transformer) -> Result<Opt
         tree.tree = Some(parse_shape(shape).map_err(unusable)?);
         tree.branching = choice.branching.as_deref().map(parse_branching).transpose().map_err(unusable)?;
     } else {
-        drafting.draft_length = Some(parse_length(&choice.draft_length).map_err(unusable)?);
+        let length = parse_length(&choice.draft_length).map_err(unusable)?;
+        drafting.draft_length = Some(knowing(&length, choice.costs.clone().map(Into::into)));
     }
     models.draft_weights = value(choice.draft_weights.as_deref()).map_err(unusable)?;
     models.ways.draft_bridge = value(choice.bridge.as_deref()).map_err(unusable)?;

@@ -1,11 +1,16 @@
 //! One drafter with one rule: what was observed, predicted and measured.
 
+use crate::cli::parts::knowing;
 use drafthorse::{
     DraftLength, SessionOptions, Stats,
     cost::{Observed, RoundCosts},
+    engine::DraftCosts,
     logits::{Branching, RankAcceptance, TreePlan, TreeShape},
 };
 use std::time::Duration;
+
+/// So much faster must something else be than the length that adapts.
+const ABOUT_EQUAL: f64 = 1.05;
 
 /// The most nodes of a tree.
 const NODES: usize = 16;
@@ -45,9 +50,13 @@ pub(super) enum Drafts {
 
 impl Drafts {
     /// The length of an engine's drafts, and the options of its texts.
-    pub(super) fn options(&self, options: &SessionOptions) -> (DraftLength, SessionOptions) {
+    pub(super) fn options(
+        &self,
+        options: &SessionOptions,
+        learnt: Option<DraftCosts>,
+    ) -> (DraftLength, SessionOptions) {
         match self {
-            Self::Chain(length) => (length.clone(), options.clone()),
+            Self::Chain(length) => (knowing(length, learnt), options.clone()),
             Self::Tree(plan) => {
                 (DraftLength::default(), SessionOptions { tree: Some(plan.clone()), ..options.clone() })
             }
@@ -88,6 +97,8 @@ impl std::fmt::Display for Drafts {
 /// Texts with some drafts, in turn with plain decoding.
 pub(super) struct Run {
     pub(super) drafts: Drafts,
+    /// What a length that adapts learnt in the turns so far.
+    pub(super) learnt: Option<DraftCosts>,
     pub(super) own: Speed,
     pub(super) plain: Speed,
 }
@@ -123,7 +134,7 @@ impl Speed {
 
 impl Run {
     pub(super) fn new(drafts: Drafts) -> Self {
-        Self { drafts, own: Speed::default(), plain: Speed::default() }
+        Self { drafts, learnt: None, own: Speed::default(), plain: Speed::default() }
     }
 
     /// Tokens per second over those of plain decoding of the same prompts.
@@ -155,9 +166,12 @@ impl Trial {
         self.tree = branching.map(|(shape, branching)| TreePlan { branching, shape });
     }
 
-    /// The drafts with the greatest measured speedup.
+    /// The drafts with the greatest measured speedup. Among about equals it is the length that adapts, which goes with
+    /// texts that are not like these.
     pub(super) fn best(&self) -> Option<(&Run, f64)> {
+        let adapts = |run: &Run| matches!(run.drafts, Drafts::Chain(DraftLength::Adaptive(_)));
+        let worth = |&(run, speedup): &(&Run, f64)| speedup * if adapts(run) { ABOUT_EQUAL } else { 1.0 };
         let runs = self.runs.iter().filter_map(|run| Some((run, run.speedup()?)));
-        runs.max_by(|a, b| a.1.total_cmp(&b.1))
+        runs.max_by(|a, b| worth(a).total_cmp(&worth(b)))
     }
 }
