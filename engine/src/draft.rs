@@ -150,6 +150,7 @@ impl Session<'_> {
         let score_after = self.rule.needs_draft_after();
         if !self.bounds.drafts() || (left == 0 && !score_after) {
             self.plan = Plan::default();
+            self.engine.drafter.rest();
             return Ok(Draft::default());
         }
         self.plan_round(left);
@@ -158,6 +159,7 @@ impl Session<'_> {
         }
         let max = self.plan.max.min(left);
         if max == 0 && !score_after {
+            self.engine.drafter.rest();
             return Ok(Draft::default());
         }
         let sequence = std::mem::take(&mut self.sequence);

@@ -243,6 +243,9 @@ impl<'a> Session<'a> {
         self.sequence.extend(step.tokens.iter().map(|token| token.id));
         self.stats.add(&step);
         self.state = State::after(emitted.error, step.finish.is_some());
+        if !matches!(self.state, State::Running) {
+            self.engine.drafter.rest();
+        }
         Ok(step)
     }
 
@@ -256,6 +259,13 @@ impl<'a> Session<'a> {
         }
         self.state = State::Failed(error);
         Ok(Step::text_only(held))
+    }
+}
+
+impl Drop for Session<'_> {
+    /// Nobody waits for drafts any more.
+    fn drop(&mut self) {
+        self.engine.drafter.rest();
     }
 }
 

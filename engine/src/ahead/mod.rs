@@ -326,6 +326,20 @@ impl Drafter for Ahead {
         }
     }
 
+    /// The other thread ends with the step it is in. Where nothing is drafted ahead, the drafter rests too.
+    fn rest(&mut self) {
+        self.shared.next_epoch();
+        self.shared.forget();
+        self.pays.interrupt();
+        if !self.about.is_foreseeable() {
+            // Nobody else asks it. If it panics, the next to ask says so.
+            let _ = self.shared.guarded(&mut self.shared.drafter(), |drafter| {
+                drafter.rest();
+                Ok(())
+            });
+        }
+    }
+
     fn drafts_trees(&self) -> bool {
         self.about.drafts_trees
     }
@@ -356,6 +370,10 @@ impl Drafter for Ahead {
 
     fn confidences(&self) -> &[f64] {
         &self.confidences
+    }
+
+    fn mixes_beliefs(&self) -> bool {
+        self.about.mixes_beliefs
     }
 
     /// Waits for the step the other thread is in.
