@@ -318,3 +318,67 @@ fn devices_and_completions_are_printed() {
         assert!(out(&run(&["completions", shell])).contains("draft-max"), "{shell}");
     }
 }
+
+#[test]
+fn what_is_tuned_is_used_and_can_be_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tuned.toml");
+    let path = file.to_str().unwrap();
+    let tune = ["tune", "demo", "--device", "cpu", "--seconds", "0.2", "-k", "2", "--config", path];
+    let found = run(&[&tune[..], &["-d", "demo", "--draft-chain", "ngram", "--json"]].concat());
+    let report: Value = serde_json::from_str(&out(&found)).unwrap();
+    assert_eq!(report["trials"][0]["drafter"], "ngram>demo", "{report}");
+    assert!(report["trials"][0]["predicted_speedup"].as_f64().unwrap() > 0.0);
+    assert_eq!(report["written"], path);
+    let written = std::fs::read_to_string(&file).unwrap();
+    // Whatever was the fastest here: what stands in the file is used.
+    let choice = |drafter: &str, rule: &str| {
+        let device = report["device"].as_str().unwrap();
+        let text = format!(
+            "[[choice]]\nexpert = \"demo\"\ndevice = \"{device}\"\nweights = \"f32\"\nsampled = false\ndrafter = \"{drafter}\"\ndraft_length = \"3\"\nrule = \"{rule}\"\nspeedup = 1.5\nversion = \"0\"\n"
+        );
+        std::fs::write(&file, text).unwrap();
+    };
+    assert!(written.contains("expert = \"demo\""), "{written}");
+    let plain = out(&generate(&["-d", "none"]));
+    choice("suffix+demo", "lossless");
+    let used = generate(&["--config", path]);
+    assert_eq!(out(&used), plain);
+    assert!(err(&used).contains("tuned: drafter suffix+demo, -k 3"), "{}", err(&used));
+    assert!(err(&used).contains("drafter suffix+demo: acceptance"), "{}", err(&used));
+    for other in
+        [&["--no-tuned"][..], &["-d", "ngram"], &["-k", "2"], &["--rule", "lossless"], &["--tree", "2"]]
+    {
+        assert!(!err(&generate(&[&["--config", path], other].concat())).contains("tuned:"), "{other:?}");
+    }
+    // A law that is not the expert's is never used without a word.
+    choice("demo", "cascade-token-v3:lenience=0.9");
+    assert!(err(&generate(&["--config", path, "-q"])).contains("[lossy]"));
+    choice("no/such", "lossless");
+    let broken = run(&["generate", PROMPT, "--device", "cpu", "--config", path]);
+    assert!(!broken.status.success() && err(&broken).contains("--no-tuned"), "{}", err(&broken));
+}
+
+#[test]
+fn what_drafters_remember_is_kept_between_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    let path = store.to_str().unwrap();
+    for drafter in [&["-d", "suffix+demo"][..], &["-d", "memory"], &["-d", "demo", "--draft-chain", "suffix"]]
+    {
+        let _ = std::fs::remove_dir_all(&store);
+        let options = [drafter, &["-k", "3", "--draft-store", path]].concat();
+        let (first, second) = (generate(&options), generate(&options));
+        assert_eq!(out(&first), out(&second));
+        let remembered = |output: &std::process::Output| {
+            let line = err(output).lines().find(|line| line.contains(" remembers ")).unwrap().to_owned();
+            line.split_whitespace().find_map(|word| word.parse::<usize>().ok()).unwrap()
+        };
+        assert!(remembered(&first) > 10, "{}", err(&first));
+        assert!(remembered(&second) > remembered(&first) || drafter[1] == "memory", "{}", err(&second));
+    }
+    let file = store.join("suffix.store");
+    std::fs::write(&file, "not a store").unwrap();
+    let damaged = run(&["generate", PROMPT, "--device", "cpu", "-d", "suffix", "--draft-store", path]);
+    assert!(!damaged.status.success() && err(&damaged).contains("suffix.store"), "{}", err(&damaged));
+}

@@ -26,6 +26,7 @@ pub(crate) struct JudgedTree {
 impl Session<'_> {
     /// Drafts, reads and judges.
     pub(crate) fn decide(&mut self, start: Instant) -> Result<Decided, Error> {
+        self.plan_round();
         if let Some(decided) = self.decide_tree(start)? {
             return Ok(decided);
         }

@@ -1,6 +1,6 @@
 //! What is proposed in a round: what a constraint forces, and what the drafter says.
 
-use crate::{Error, Session, constrained::Constrained, length::Plan, raced::Raced};
+use crate::{Error, Session, constrained::Constrained, raced::Raced};
 use drafthorse_drafter::{DraftRequest, Drafter};
 use drafthorse_logits::{Draws, Memory, Origin, Proposal, TokenId, Verdict};
 use drafthorse_model::ModelError;
@@ -149,11 +149,9 @@ impl Session<'_> {
         let left = self.emitter.left() - 1;
         let score_after = self.rule.needs_draft_after();
         if !self.bounds.drafts() || (left == 0 && !score_after) {
-            self.plan = Plan::default();
             self.engine.drafter.rest();
             return Ok(Draft::default());
         }
-        self.plan_round(left);
         if let Some(constrained) = self.constrained.clone() {
             return self.draft_constrained(&constrained, left, score_after);
         }

@@ -3,10 +3,10 @@
 use crate::{
     Asked, Error, Session, SessionOptions, Step,
     draft::Draft,
-    length::{Bounds, Controller, Outcome, Rows, Times, Way, Why},
+    length::{Bounds, Choices, Controller, Outcome, Plan, Rows, Times, TreeOutcome, Way, Why},
 };
 use drafthorse_drafter::Drafter;
-use drafthorse_logits::{Proposal, Sampler, Verdict};
+use drafthorse_logits::{Proposal, Sampler, TreeShape, Verdict};
 use drafthorse_verifier::{AcceptanceRule, Verifier};
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,14 @@ pub(crate) fn way(
         true if verifier.keeps_rows() || !drafter.is_calibrated() => Rows::Away,
         true => Rows::Read,
     };
+    let trees = options.tree.as_ref().and_then(|plan| match plan.shape {
+        TreeShape::Auto { nodes, depth, children } => {
+            Some(Choices { nodes, depth, children, by_drafter: !drafter.is_calibrated() })
+        }
+        _ => None,
+    });
     Way {
+        trees,
         rule: rule.name().to_owned(),
         rows,
         constrained: options.constraint.is_some(),
@@ -52,10 +59,12 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Decides what the round may draft, where the text has room for `left` tokens.
-    pub(crate) fn plan_round(&mut self, left: usize) {
-        let lag = self.lag();
-        self.plan = self.engine.learnt.plan(&self.bounds, left, lag);
+    /// Decides what the round may draft.
+    pub(crate) fn plan_round(&mut self) {
+        // The last token of a round never is a drafted one, so one less than what is left.
+        let (left, lag) = (self.emitter.left() - 1, self.lag());
+        let idle = !self.bounds.drafts() || (left == 0 && !self.rule.needs_draft_after());
+        self.plan = if idle { Plan::default() } else { self.engine.learnt.plan(&self.bounds, left, lag) };
     }
 
     /// Tokens the drafter has not read.
@@ -103,6 +112,7 @@ impl Session<'_> {
     /// Tells a draft length that learns what became of a round.
     pub(crate) fn learn_length(&mut self, draft: &Draft, verdict: &Verdict, step: &Step) {
         let lag = self.lag();
+        let is_tree = !step.ranks.is_empty();
         if self.plan.max > 0 {
             self.read = self.sequence.len() + step.drafted;
         }
@@ -123,6 +133,7 @@ impl Session<'_> {
             },
             confidences: &confidences,
             offers: draft.offers(),
+            tree: is_tree.then_some(TreeOutcome { depth: step.depth, ranks: &step.ranks }),
         };
         if let Some(speculation) = self.engine.learnt.learn(&self.plan, outcome) {
             self.stats.speculation = Some(speculation);

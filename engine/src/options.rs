@@ -32,7 +32,8 @@ pub struct SessionOptions {
     /// not be given. It needs a drafter that [proposes trees](drafthorse_drafter::Drafter::drafts_trees), an expert that
     /// [reads](drafthorse_model::LanguageModel::reads_trees) and a rule that
     /// [judges](drafthorse_verifier::AcceptanceRule::check_trees) them, and goes with no constraint. The law of the text
-    /// is what it is without.
+    /// is what it is without. [`TreeShape::Auto`](drafthorse_logits::TreeShape::Auto) goes by measured times, with what
+    /// that means for [`seed`](Self::seed), and what it learns stays in the engine.
     pub tree: Option<TreePlan>,
     /// The acceptance rule, instead of the engine's.
     pub rule: Option<Arc<dyn AcceptanceRule>>,

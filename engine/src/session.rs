@@ -1,5 +1,5 @@
 use crate::{
-    Engine, Error, ErrorKind, Finish, Provenance, SessionOptions, Stats, Step, StepToken,
+    Adaptive, Engine, Error, ErrorKind, Finish, Provenance, SessionOptions, Stats, Step, StepToken,
     compatible::check_rule,
     constrained::Constrained,
     decide::Decided,
@@ -98,6 +98,7 @@ impl<'a> Session<'a> {
             options.tree.as_ref().map(|plan| check_tree(plan, options, &*rule, engine)).transpose()?;
         let way = lengths::way(options, &*rule, &sampler, (&engine.verifier, &*engine.drafter));
         let bounds = match depth {
+            Some(depth) if way.trees.is_some() => engine.learnt.bounds(&Adaptive::up_to(depth).into(), way),
             Some(depth) => engine.learnt.bounds(&depth.into(), way),
             None => engine.learnt.bounds(draft_length, way),
         };

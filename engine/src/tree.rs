@@ -5,7 +5,7 @@ use crate::{
     decide::{Decided, JudgedTree},
     draft::Draft,
 };
-use drafthorse_logits::{DraftTree, TreePlan, TreeVerdict};
+use drafthorse_logits::{DraftTree, TreePlan, TreeShape, TreeVerdict};
 use drafthorse_verifier::{AcceptanceRule, TreeRound};
 use std::time::Instant;
 
@@ -77,9 +77,12 @@ impl Session<'_> {
     fn draft_tree(&mut self) -> Result<Option<DraftTree>, Error> {
         // The last token of a round never is a drafted one, so one less than what is left.
         let left = self.emitter.left() - 1;
-        let Some(plan) = self.tree.clone().filter(|_| left > 0) else { return Ok(None) };
+        let Some(mut plan) = self.tree.clone().filter(|_| left > 0) else { return Ok(None) };
+        if matches!(plan.shape, TreeShape::Auto { .. }) {
+            let Some(shape) = self.plan.tree.clone() else { return Ok(None) };
+            plan.shape = shape;
+        }
         let max = plan.shape.depth().min(left);
-        self.plan_round(left);
         let sequence = std::mem::take(&mut self.sequence);
         let wanted = (self.memory, max, self.rule.needs_draft_after());
         let tree = self

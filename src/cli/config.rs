@@ -30,8 +30,14 @@ impl ConfigArgs {
 
     /// What is in the file; nothing where there is none. A file that was named must be there.
     pub(crate) fn read(&self) -> Result<Config, Failure> {
-        match self.path() {
-            Some(path) => Config::read(&path, self.config.is_some()),
+        let named = self.config.is_some();
+        match self.path().map(|path| Config::read(&path, named)) {
+            // A file that nobody named must not be in the way.
+            Some(Err(Failure::Message(error))) if !named => {
+                output::note(&format!("note: {error}; it is left out"));
+                Ok(Config::default())
+            }
+            Some(config) => config,
             None => Ok(Config::default()),
         }
     }
@@ -75,6 +81,20 @@ pub(crate) struct Choice {
     pub(crate) drafter: String,
     /// As after `-k`.
     pub(crate) draft_length: String,
+    /// As after `--tree`, and as after `--branching`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tree: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) branching: Option<String>,
+    /// As after the options of these names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) chain: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) bridge: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) draft_weights: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) draft_device: Option<String>,
     /// As after `--rule`.
     pub(crate) rule: String,
     /// Tokens per second over plain decoding, when it was measured.
@@ -83,17 +103,29 @@ pub(crate) struct Choice {
     pub(crate) version: String,
 }
 
+impl Choice {
+    /// What is drafted, as on a command line.
+    pub(crate) fn drafts(&self) -> String {
+        self.tree
+            .as_ref()
+            .map_or_else(|| format!("-k {}", self.draft_length), |shape| format!("--tree {shape}"))
+    }
+}
+
 impl Config {
     fn read(path: &Path, required: bool) -> Result<Self, Failure> {
         let fail = |error: &dyn std::fmt::Display| {
             Failure::new(format!(
-                "{} cannot be used: {error}; mend it, or write a new one by `drafthorse tune`",
+                "{} cannot be used: {error}; delete it, and `drafthorse tune` writes a new one",
                 path.display()
             ))
         };
         match fs::read_to_string(path) {
             Ok(text) => toml::from_str(&text).map_err(|error| fail(&error.to_string().trim_end())),
             Err(error) if error.kind() == io::ErrorKind::NotFound && !required => Ok(Self::default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(Failure::new(format!("--config {}: there is no such file", path.display())))
+            }
             Err(error) => Err(fail(&error)),
         }
     }
@@ -142,20 +174,27 @@ pub(crate) fn lasting_name(expert: &str) -> String {
     whole.map_or_else(|| expert.to_owned(), |path| path.display().to_string())
 }
 
-/// Says that a choice is used, and how not to.
-pub(crate) fn note(choice: &Choice) {
-    output::note(&format!(
-        "tuned: drafter {}, -k {}, rule {} (speedup {:.2} when measured; --no-tuned leaves it out)",
-        choice.drafter, choice.draft_length, choice.rule, choice.speedup
-    ));
-}
+impl Choice {
+    /// What is used, and how not to.
+    pub(crate) fn describe(&self, lossy: bool) -> String {
+        let drafts = self.drafts();
+        let lossy = if lossy { " [lossy]" } else { "" };
+        format!(
+            "tuned: drafter {}, {drafts}, rule {}{lossy} (speedup {:.2} when measured; --no-tuned leaves it out)",
+            self.drafter, self.rule, self.speedup
+        )
+    }
 
-/// What is said of a choice that this program cannot read.
-pub(crate) fn unusable(choice: &Choice, error: &str) -> Failure {
-    let (drafter, version) = (&choice.drafter, &choice.version);
-    Failure::new(format!(
-        "the tuned choice (drafter {drafter}, by version {version}) cannot be used: {error}; run `drafthorse tune` again, or add --no-tuned"
-    ))
+    /// What is said where this program cannot use it.
+    pub(crate) fn unusable(&self, failure: Failure) -> Failure {
+        let (drafter, version) = (&self.drafter, &self.version);
+        match failure {
+            Failure::Message(error) => Failure::new(format!(
+                "the tuned choice (drafter {drafter}, by version {version}) cannot be used: {error}; run `drafthorse tune` again, or add --no-tuned"
+            )),
+            failure @ Failure::OutputClosed => failure,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -168,6 +207,12 @@ mod tests {
             subject: Subject { expert, device, weights, sampled },
             drafter: drafter.into(),
             draft_length: "auto".into(),
+            tree: None,
+            branching: None,
+            chain: None,
+            bridge: None,
+            draft_weights: None,
+            draft_device: None,
             rule: "lossless".into(),
             speedup: 1.5,
             version: "0.1.0".into(),
@@ -200,7 +245,7 @@ mod tests {
             Err(Failure::Message(message)) => message,
             _ => panic!("it was read"),
         };
-        assert!(message(&path).contains("tuned.toml cannot be used"));
+        assert!(message(&path).contains("tuned.toml: there is no such file"));
         fs::write(&path, "[[choice]]\nexpert = 3\n").unwrap();
         assert!(message(&path).contains("`drafthorse tune`"));
     }

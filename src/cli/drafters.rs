@@ -4,6 +4,7 @@ mod shelf;
 
 use super::{
     args::ModelArgs,
+    config::lasting_name,
     failure::Failure,
     laws::ExpertLaw,
     parts::{DEMO_DRAFTER, Expert, named_model},
@@ -26,7 +27,10 @@ use std::{
 /// A drafter that can be made as often as it is needed, each time as if it had seen nothing.
 #[derive(Clone)]
 pub(crate) struct DrafterPart {
+    /// As in reports.
     name: String,
+    /// As it can be said again, wherever one stands.
+    spec: String,
     kind: Kind,
     shelf: Option<Arc<Shelf>>,
     /// Whether it drafts on a thread of its own, and what is known of that: of the drafter that was made first.
@@ -62,6 +66,7 @@ impl DrafterPart {
     ) -> Self {
         Self {
             name: name.to_owned(),
+            spec: name.to_owned(),
             kind,
             shelf: None,
             ahead: None,
@@ -85,6 +90,11 @@ impl DrafterPart {
         &self.name
     }
 
+    /// What to say to get it again, wherever one stands.
+    pub(crate) fn spec(&self) -> &str {
+        &self.spec
+    }
+
     /// Whether it proposes nothing.
     pub(crate) fn is_none(&self) -> bool {
         matches!(self.kind, Kind::Nothing)
@@ -93,6 +103,11 @@ impl DrafterPart {
     /// Whether its drafts cost next to nothing.
     pub(crate) fn is_lookup(&self) -> bool {
         matches!(self.kind, Kind::Lookup)
+    }
+
+    /// Whether the expert it begins with can read trees if it can alone: one that shares what it has read cannot.
+    pub(crate) fn leaves_trees(&self) -> bool {
+        !matches!(self.kind, Kind::Shortcut(Shortcut::Exit(_)))
     }
 
     /// Tokens to draft a round where times shall not decide: a model's drafts cost time, looked up ones do not.
@@ -131,7 +146,15 @@ impl DrafterPart {
 
     /// The same drafter on a thread of its own, if it was asked for, or if something is to spare for it.
     fn run_ahead(self, args: &ModelArgs, expert: &Transformer) -> Result<Self, Failure> {
-        let Some(model) = self.model() else { return Ok(self) };
+        let Some(model) = self.model() else {
+            return match args.ways.ahead {
+                Thread::On => Err(Failure::new(format!(
+                    "--ahead on: drafter `{}` is no model that drafts by itself, and nothing is gained; leave it out",
+                    self.name
+                ))),
+                Thread::Auto | Thread::Off => Ok(self),
+            };
+        };
         let (ours, theirs) = (expert.device(), model.device());
         let apart = ours.choice != theirs.choice;
         let cpu = ours.choice == DeviceChoice::Cpu;
@@ -201,28 +224,36 @@ pub(crate) enum Way {
     Slem,
 }
 
-/// Opens a drafter for an expert: a folder, one of the names, or several with `+` between them.
-pub(crate) fn open(name: &str, args: &ModelArgs, expert: &Arc<Transformer>) -> Result<DrafterPart, Failure> {
-    let opening = Opening { args, expert, shelf: Arc::new(Shelf::new(&args.ways.store, expert)?) };
-    let part = if name.contains('+') && !Path::new(name).is_dir() {
-        opening.hybrid(name)?
-    } else {
-        opening.chained(name)?
-    };
-    DrafterPart { shelf: Some(opening.shelf), ..part }.run_ahead(args, expert)
+/// Opens a drafter for an expert: a folder, one of the names, or several with `+` between them. `calibrated`: the rule
+/// reads the drafter's probabilities.
+pub(crate) fn open(
+    name: &str,
+    args: &ModelArgs,
+    expert: &Arc<Transformer>,
+    calibrated: bool,
+) -> Result<DrafterPart, Failure> {
+    let opening =
+        Opening { args, expert, calibrated, shelf: Arc::new(Shelf::new(&args.ways.store, expert)?) };
+    let several = name.contains('+') && !Path::new(name).is_dir();
+    let part = if several { opening.hybrid(name)? } else { opening.chained(name)? };
+    opening.shelf.open();
+    let names = if several { name.split('+').collect() } else { vec![name] };
+    let spec = names.into_iter().map(|name| lasting_name(name.trim())).collect::<Vec<_>>().join("+");
+    DrafterPart { shelf: Some(opening.shelf), spec, ..part }.run_ahead(args, expert)
 }
 
 /// Drafters of one name share what they remember.
 struct Opening<'a> {
     args: &'a ModelArgs,
     expert: &'a Arc<Transformer>,
+    calibrated: bool,
     shelf: Arc<Shelf>,
 }
 
 impl Opening<'_> {
     /// Several, the first of which that has something to say.
     fn hybrid(&self, name: &str) -> Result<DrafterPart, Failure> {
-        let parts = name.split('+').map(|part| self.chained(part)).collect::<Result<Vec<_>, _>>()?;
+        let parts = name.split('+').map(|part| self.chained(part.trim())).collect::<Result<Vec<_>, _>>()?;
         if let Some(part) = parts.iter().find(|part| part.is_none()) {
             return Err(Failure::new(format!(
                 "drafter `{name}`: `{}` has nothing to add; leave it out",
@@ -242,6 +273,9 @@ impl Opening<'_> {
             return Ok(part);
         };
         let guesser = self.single(guesser)?;
+        if guesser.is_none() {
+            return Err(Failure::new("--draft-chain none: it drafts nothing; leave the option out"));
+        }
         let (model, label) = (model.clone(), name.to_owned());
         let make = move || ChainDrafter::new(model.clone(), guesser.make()).named(&label);
         Ok(DrafterPart::of(make().name(), Kind::Other, make.clone()))
@@ -283,8 +317,10 @@ impl Opening<'_> {
         };
         let translation = Arc::new(Translation::new(Spelling::of(ours)?, Spelling::of(theirs)?));
         let bridge = match self.args.ways.draft_bridge {
-            None if translation.is_same() => return Ok(DrafterPart::of_model(name, model)),
-            None => Bridge::choose(&translation.overlap(Some(&prompts::sample())), false, false)?.bridge,
+            _ if translation.is_same() => return Ok(DrafterPart::of_model(name, model)),
+            None => {
+                Bridge::choose(&translation.overlap(Some(&prompts::sample())), false, self.calibrated)?.bridge
+            }
             Some(Way::Tli) => Bridge::Tokens,
             Some(Way::Slem) => Bridge::Text,
         };
@@ -314,15 +350,45 @@ fn open_model(name: &str, args: &ModelArgs) -> Result<Arc<Transformer>, Failure>
     })
 }
 
-/// Options for a drafter's model, where it is none.
+/// Options that would do nothing with this drafter.
 pub(crate) fn check_options(drafter: &DrafterPart, args: &ModelArgs) -> Result<(), Failure> {
-    let given =
-        [("--draft-weights", args.draft_weights.is_some()), ("--draft-device", args.draft_device.is_some())];
-    let name = drafter.name();
-    match given.into_iter().find(|(_, given)| *given) {
-        Some((option, _)) if drafter.is_none() || drafter.is_lookup() => Err(Failure::new(format!(
-            "{option} is for a drafter that is a model, and drafter `{name}` is none; leave it out, or name a model as drafter"
+    let (name, ways) = (drafter.name(), &args.ways);
+    let parts: Vec<_> = drafter.spec().split('+').collect();
+    let remembers = |name: &str| [SUFFIX_NAME, MEMORY_NAME].contains(&name);
+    let chained = ways.draft_chain.as_deref().is_some_and(remembers) && name.contains('>');
+    let no_model = drafter.is_none() || drafter.is_lookup();
+    let own_layers = matches!(drafter.kind, Kind::Shortcut(_));
+    let idle = [
+        (
+            "--draft-weights",
+            args.draft_weights.is_some() && (no_model || own_layers),
+            "a drafter that is a model of its own",
+        ),
+        (
+            "--draft-device",
+            args.draft_device.is_some() && (no_model || own_layers),
+            "a drafter that is a model of its own",
+        ),
+        (
+            "--draft-chain",
+            ways.draft_chain.is_some() && !name.contains('>'),
+            "a drafter that is a model with the expert's tokens",
+        ),
+        (
+            "--draft-bridge",
+            ways.draft_bridge.is_some() && !name.contains(" ("),
+            "a drafter that is a model with another tokenizer",
+        ),
+        (
+            "--draft-store",
+            ways.store.draft_store.is_some() && !parts.iter().any(|part| remembers(part)) && !chained,
+            "the drafters `suffix` and `memory`",
+        ),
+    ];
+    match idle.into_iter().find(|(_, idle, _)| *idle) {
+        Some((option, _, whom)) => Err(Failure::new(format!(
+            "{option} is for {whom}, and drafter `{name}` is none; leave it out, or name another drafter"
         ))),
-        _ => Ok(()),
+        None => Ok(()),
     }
 }

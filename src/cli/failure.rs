@@ -19,7 +19,7 @@ impl Failure {
     }
 
     /// The error and its causes in one line.
-    fn chain(error: &dyn StdError) -> Self {
+    pub(crate) fn chain(error: &dyn StdError) -> Self {
         let mut message = error.to_string();
         let mut source = error.source();
         while let Some(cause) = source {

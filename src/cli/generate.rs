@@ -1,10 +1,13 @@
 //! `drafthorse generate`
 
+mod compare;
+mod tuned;
+
 use super::{
     Outcome,
-    args::{GenerateArgs, is_plain, parse_length, parse_rule},
+    args::{GenerateArgs, is_plain},
     confidence::{Record, note_drift},
-    config::{self, Subject},
+    config::Choice,
     failure::Failure,
     grammar,
     interrupt::{INTERRUPTED, Interrupt},
@@ -13,9 +16,11 @@ use super::{
     parts::{self, Expert, Parts},
 };
 use anstyle::{AnsiColor, Style};
+use compare::{Compared, compare};
 use drafthorse::{
-    AcceptanceRule, DraftLength, Engine, Finish, Kind, Lossless, SamplingOptions, SessionOptions, Stats,
-    Step, TokenId, Transformer,
+    AcceptanceRule, DraftLength, Drafter, Engine, Finish, SamplingOptions, SessionOptions, Stats, Step,
+    TokenId,
+    drafter::PartCounts,
     engine::{Provenance, StepToken},
     inspect::Names,
     logits::{Stage, drift::Drift},
@@ -25,14 +30,20 @@ use std::{io::Write, process::ExitCode, sync::Arc};
 
 const NOTHING_TO_COMPARE: &str = "nothing is drafted: there is nothing to compare";
 
-/// Runs of each side behind `--compare`.
-const COMPARED: usize = 3;
-
 pub(crate) fn run(mut args: GenerateArgs) -> Outcome {
     let expert = parts::expert(&args.parts.expert, &args.parts.models)?;
-    use_tuned(&mut args, &expert)?;
+    let tuned = tuned::apply(&mut args, &expert)?;
     let args = &args;
-    let parts = Parts::with(expert, &args.parts, args.drafting.drafter.as_deref())?;
+    let parts = Parts::with(expert, &args.parts, args.drafting.drafter.as_deref());
+    let parts = parts.map_err(|failure| match &tuned {
+        Some(choice) => choice.unusable(failure),
+        None => failure,
+    })?;
+    if args.branches.tree.is_some() && parts.drafter.is_none() {
+        return Err(Failure::new(
+            "--tree needs a drafter, and drafter `none` drafts nothing; name another one",
+        ));
+    }
     let (prompt, prompt_text) = args.input.read(&parts.expert, &args.parts.expert)?;
     // From here on: before there is text, Ctrl-C has nothing to save.
     let interrupt = Interrupt::listen();
@@ -45,11 +56,15 @@ pub(crate) fn run(mut args: GenerateArgs) -> Outcome {
     let law = args.law.open(&args.parts.models)?;
     let expert = Expert { model: &parts.expert, law: &law };
     let mut engine = parts::engine(parts.drafter.begin(expert)?, &parts.expert, rule.clone(), k.clone())?;
-    let mut result = Generation::default();
+    if let Some(note) = too_long(&prompt, engine.drafter()).filter(|_| !args.quiet) {
+        output::note(&note);
+    }
+    let mut result = Generation { tuned, ..Generation::default() };
     if args.echo {
         write!(anstream::stdout(), "{prompt_text}")?;
     }
     let failed = generate(args, &mut engine, &prompt, &options, &interrupt, &mut result).err();
+    result.drafters = engine.drafter().parts();
     result.complete =
         grammar::is_complete(&options, &result.tokens, &result.text, result.finish.as_ref(), &parts.expert)
             .unwrap_or_default();
@@ -59,43 +74,9 @@ pub(crate) fn run(mut args: GenerateArgs) -> Outcome {
         None if comparing => compare(args, &parts, expert, &prompt, &options, &interrupt)?,
         _ => None,
     };
-    if args.json && (failed.is_none() || result.stats.rounds > 0) {
-        if args.compare && is_plain(&k) {
-            output::note(NOTHING_TO_COMPARE);
-        }
-        print_json(args, &prompt, &result, compared.as_ref(), &parts, &*rule)?;
-    } else if !args.quiet && (failed.is_none() || result.stats.rounds > 0) {
-        let name = parts.drafter.name();
-        let line = output::statistics(&result.stats, name, &*rule, result.finish.as_ref());
-        let law = args.guidance.describe(args.law.describe()).into_iter();
-        let seed = args.sampling.drawn_seed().map(|seed| format!("seed {seed}"));
-        output::note(&law.chain(seed).fold(line, |line, more| line + " | " + &more));
-        match compared {
-            Some(compared) => {
-                let drafts = match &options.tree {
-                    Some(plan) => format!("a tree of {}", plan.shape),
-                    None => format!("k = {k}"),
-                };
-                output::note(&compared.sentence(&drafts, args.sampling.temperature == 0.0, &*rule));
-            }
-            None if args.compare && is_plain(&k) => output::note(NOTHING_TO_COMPARE),
-            None => {}
-        }
-    }
-    if result.complete == Some(false)
-        && !args.quiet
-        && let Some(note) = grammar::broken_off(result.finish.as_ref(), result.tokens.len())
-    {
-        output::note(&note);
-    }
-    let drafters = engine.drafter().parts();
-    if !args.quiet && !args.json {
-        for part in &drafters {
-            output::note(&output::part(part));
-        }
-    }
-    if let Some(ahead) = parts.drafter.ahead().filter(|_| !args.quiet && !args.json) {
-        output::note(&ahead.stats().to_string());
+    if failed.is_none() || result.stats.rounds > 0 {
+        let told = Told { args, parts: &parts, rule: &*rule, k: &k, prompt: &prompt };
+        told.report(&result, compared.as_ref())?;
     }
     // What a drafter learnt of this text is known when it is gone.
     drop(engine);
@@ -111,28 +92,6 @@ pub(crate) fn run(mut args: GenerateArgs) -> Outcome {
     }
 }
 
-/// Uses what was found to be the fastest for this expert, where neither drafter nor rule are named.
-fn use_tuned(args: &mut GenerateArgs, expert: &Transformer) -> Result<(), Failure> {
-    let (parts, drafting) = (&mut args.parts, &mut args.drafting);
-    let named = drafting.drafter.is_some() || parts.rule.is_some() || parts.lenience.is_some();
-    if args.no_tuned || named {
-        return Ok(());
-    }
-    let subject = Subject::of(&parts.expert, expert, &parts.models, args.sampling.temperature);
-    let config = args.config.read()?;
-    let Some(choice) = config.find(&subject) else { return Ok(()) };
-    drafting.drafter = Some(choice.drafter.clone());
-    parts.rule = Some(parse_rule(&choice.rule).map_err(|error| config::unusable(choice, &error))?);
-    if drafting.draft_length.is_none() {
-        let length = parse_length(&choice.draft_length).map_err(|error| config::unusable(choice, &error))?;
-        drafting.draft_length = Some(length);
-    }
-    if !args.quiet {
-        config::note(choice);
-    }
-    Ok(())
-}
-
 /// What was generated.
 #[derive(Default)]
 struct Generation {
@@ -144,6 +103,58 @@ struct Generation {
     drift: Option<Drift>,
     /// Whether the text is complete by its grammar, where it has one.
     complete: Option<bool>,
+    /// What each did, where the drafter is made of several.
+    drafters: Vec<PartCounts>,
+    /// What was used of what `tune` found.
+    tuned: Option<Choice>,
+}
+
+/// What a report is about beside the text.
+struct Told<'a> {
+    args: &'a GenerateArgs,
+    parts: &'a Parts,
+    rule: &'a dyn AcceptanceRule,
+    k: &'a DraftLength,
+    prompt: &'a [TokenId],
+}
+
+impl Told<'_> {
+    fn report(&self, result: &Generation, compared: Option<&Compared>) -> Result<(), Failure> {
+        let Self { args, parts, rule, k, prompt } = *self;
+        let nothing = args.compare && is_plain(k);
+        if args.json {
+            if nothing {
+                output::note(NOTHING_TO_COMPARE);
+            }
+            return print_json(args, prompt, result, compared, parts, rule);
+        }
+        if args.quiet {
+            return Ok(());
+        }
+        let line = output::statistics(&result.stats, parts.drafter.name(), rule, result.finish.as_ref());
+        let law = args.guidance.describe(args.law.describe()).into_iter();
+        let seed = args.sampling.drawn_seed().map(|seed| format!("seed {seed}"));
+        output::note(&law.chain(seed).fold(line, |line, more| line + " | " + &more));
+        result.drafters.iter().map(output::part).for_each(|part| output::note(&part));
+        if let Some(ahead) = parts.drafter.ahead() {
+            output::note(&ahead.stats().to_string());
+        }
+        if let Some(compared) = compared {
+            let drafts = match args.branches.plan() {
+                Some(plan) => format!("a tree of {}", plan.shape),
+                None => format!("k = {k}"),
+            };
+            output::note(&compared.sentence(&drafts, args.sampling.temperature == 0.0, rule));
+        } else if nothing {
+            output::note(NOTHING_TO_COMPARE);
+        }
+        if let Some(false) = result.complete
+            && let Some(note) = grammar::broken_off(result.finish.as_ref(), result.tokens.len())
+        {
+            output::note(&note);
+        }
+        Ok(())
+    }
 }
 
 fn generate(
@@ -230,6 +241,15 @@ fn notes(options: &SessionOptions) -> impl Iterator<Item = String> {
     idle(&options.sampling).into_iter().chain(words)
 }
 
+/// What is said where a drafter cannot read the prompt.
+fn too_long(prompt: &[TokenId], drafter: &dyn Drafter) -> Option<String> {
+    let (tokens, context) = (prompt.len(), drafter.context_len().filter(|context| *context < prompt.len())?);
+    Some(format!(
+        "note: the prompt has {tokens} tokens and the context of drafter {} {context}: it drafts nothing",
+        drafter.name()
+    ))
+}
+
 /// What is said where options change nothing because the temperature is 0.
 fn idle(options: &SamplingOptions) -> Option<String> {
     let warmer = SamplingOptions { temperature: 1.0, ..options.clone() };
@@ -262,7 +282,7 @@ fn options(
         log_probs: args.log_probs(),
         guide: args.guidance.guide(prompt, &parts.expert)?,
         rule: Some(rule.clone()),
-        tree: args.drafting.plan(&parts.drafter),
+        tree: args.branches.plan(),
         constraint: args.grammar.open(&parts.expert, &args.parts.expert)?,
         ..Default::default()
     };
@@ -276,70 +296,6 @@ fn law(args: &GenerateArgs) -> Value {
     law["guidance_scale"] = json!(args.guidance.guidance_scale);
     law["negative_prompt"] = json!(args.guidance.negative_prompt);
     law
-}
-
-/// Drafting and plain decoding side by side.
-struct Compared {
-    drafted: f64,
-    plain: f64,
-    same_text: bool,
-    runs: usize,
-}
-
-impl Compared {
-    fn speedup(&self) -> f64 {
-        self.drafted / self.plain
-    }
-
-    fn sentence(&self, drafts: &str, greedy: bool, rule: &dyn AcceptanceRule) -> String {
-        let (speedup, runs) = (self.speedup(), self.runs);
-        let text = match (self.same_text, rule.kind(), greedy) {
-            (true, ..) => "same text".to_owned(),
-            (false, Kind::Lossless, false) => "another text, as sampling allows".into(),
-            (false, Kind::Lossless, true) => {
-                "another text: the device rounds differently for more rows".into()
-            }
-            (false, ..) => format!("another text, as rule {} allows", rule.name()),
-        };
-        let verdict =
-            if speedup < 1.0 { "; drafting does not pay here, use --k 0 or another drafter" } else { "" };
-        format!(
-            "speedup {speedup:.2}: {:.0} tokens/s with {drafts}, {:.0} with k = 0 (best of {runs} each, in turn; {text}){verdict}",
-            self.drafted, self.plain
-        )
-    }
-}
-
-fn compare(
-    args: &GenerateArgs,
-    parts: &Parts,
-    expert: Expert<'_>,
-    prompt: &[TokenId],
-    options: &SessionOptions,
-    interrupt: &Interrupt,
-) -> Result<Option<Compared>, Failure> {
-    let rule = options.rule.clone().unwrap_or_else(|| Arc::new(Lossless));
-    let k = args.draft_length(&parts.drafter, &*rule);
-    let timed = |k: DraftLength| {
-        let tree = options.tree.clone().filter(|_| !is_plain(&k));
-        let options = SessionOptions { tree, ..options.clone() };
-        let engine = parts::engine(parts.drafter.begin(expert)?, &parts.expert, rule.clone(), k)?;
-        let text = parts::measure(engine, prompt, &options, interrupt)?;
-        Ok::<_, Failure>(text.map(|text| (text.stats.tokens_per_second().unwrap_or(0.0), text.tokens)))
-    };
-    let mut compared = Compared { drafted: 0.0, plain: 0.0, same_text: true, runs: 0 };
-    while compared.runs < COMPARED {
-        let (Some((speed, tokens)), Some((plain_speed, plain_tokens))) =
-            (timed(k.clone())?, timed(0.into())?)
-        else {
-            break;
-        };
-        compared.drafted = compared.drafted.max(speed);
-        compared.plain = compared.plain.max(plain_speed);
-        compared.same_text &= tokens == plain_tokens;
-        compared.runs += 1;
-    }
-    Ok((compared.runs > 0).then_some(compared))
 }
 
 fn print_json(
@@ -363,7 +319,10 @@ fn print_json(
         "law": law(args),
         "rule": json::rule(rule),
         "draft_length": json::length(&args.draft_length(&parts.drafter, rule)),
-        "tree": args.drafting.plan(&parts.drafter).map(|plan| json!({
+        "tuned": result.tuned,
+        "drafters": result.drafters.iter().map(json::part).collect::<Vec<_>>(),
+        "ahead": parts.drafter.ahead().map(|ahead| ahead.stats().to_string()),
+        "tree": args.branches.plan().map(|plan| json!({
             "shape": plan.shape.to_string(),
             "branching": plan.branching.name(),
         })),

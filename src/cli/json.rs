@@ -4,6 +4,7 @@ use super::{args::ModelArgs, failure::Failure};
 use drafthorse::{
     AcceptanceRule, DraftLength, Finish, Provenance, SamplingOptions, Stats, StepToken,
     cost::{CostMeter, RowCost},
+    drafter::PartCounts,
     inspect::Names,
     logits::processors::MirostatVersion,
     model::threads,
@@ -25,6 +26,19 @@ pub(crate) fn length(length: &DraftLength) -> Value {
         DraftLength::Fixed(tokens) => json!(tokens),
         other => json!(other.to_string()),
     }
+}
+
+/// What one of several drafters did.
+pub(crate) fn part(part: &PartCounts) -> Value {
+    json!({
+        "name": part.name,
+        "asked": part.asked,
+        "used": part.used,
+        "drafted": part.drafted,
+        "examined": part.examined,
+        "accepted": part.accepted,
+        "tokens_per_second": part.tokens_per_second,
+    })
 }
 
 #[derive(Serialize)]

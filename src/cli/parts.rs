@@ -10,6 +10,7 @@ use super::{
 use drafthorse::{
     DraftLength, Engine, SessionOptions, Stats, TokenId, Transformer, demo,
     engine::EngineBuilder,
+    logits::RankAcceptance,
     model::{LoadOptions, LoadedDevice, set_threads},
     open_device, synthetic,
     verifier::{AcceptanceRule, rule},
@@ -82,7 +83,8 @@ impl Parts {
         drafter_name: Option<&str>,
     ) -> Result<Self, Failure> {
         let name = drafter_name.unwrap_or_else(|| default_drafter(args));
-        let drafter = drafters::open(name, &args.models, &expert)?;
+        let drafter =
+            drafters::open(name, &args.models, &expert, acceptance_rule(args)?.needs_calibrated_draft())?;
         drafters::check_options(&drafter, &args.models)?;
         Ok(Self { expert, drafter })
     }
@@ -94,6 +96,8 @@ pub(crate) struct Measured {
     pub(crate) tokens: Vec<TokenId>,
     /// `rounds_by_drafted[i]`: rounds in which `i` tokens were drafted.
     pub(crate) rounds_by_drafted: Vec<u64>,
+    /// Which children of trees stood.
+    pub(crate) ranks: RankAcceptance,
 }
 
 /// Generates a text with a fresh engine, so that what an earlier text left in a cache helps nobody; `None`
@@ -105,9 +109,11 @@ pub(crate) fn measure(
     interrupt: &Interrupt,
 ) -> Result<Option<Measured>, Failure> {
     let mut session = engine.session(prompt, options)?;
-    let mut rounds_by_drafted = Vec::new();
+    let (mut rounds_by_drafted, mut ranks) = (Vec::new(), RankAcceptance::default());
     for step in &mut session {
-        let drafted = step?.drafted;
+        let step = step?;
+        let drafted = step.drafted;
+        ranks.observe(&step.ranks);
         rounds_by_drafted.resize(rounds_by_drafted.len().max(drafted + 1), 0);
         rounds_by_drafted[drafted] += 1;
         if interrupt.seen() {
@@ -115,7 +121,7 @@ pub(crate) fn measure(
         }
     }
     let (stats, tokens) = (session.stats().clone(), session.generated().to_vec());
-    Ok(Some(Measured { stats, tokens, rounds_by_drafted }))
+    Ok(Some(Measured { stats, tokens, rounds_by_drafted, ranks }))
 }
 
 /// The tokens that end a text of this model.

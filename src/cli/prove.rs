@@ -23,7 +23,7 @@ pub(crate) fn run(args: &ProveArgs) -> Outcome {
     let interrupt = Interrupt::listen();
     let options = options(args)?;
     let expert = parts::expert(&args.expert, &args.models)?;
-    let drafter = drafters::open(&args.drafter, &args.models, &expert)?;
+    let drafter = drafters::open(&args.drafter, &args.models, &expert, false)?;
     if drafter.is_none() {
         return Err(Failure::new(
             "without a drafter there is nothing to prove; name a folder, demo, or ngram",

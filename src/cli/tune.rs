@@ -16,11 +16,14 @@ use super::{
 };
 use args::TuneArgs;
 use candidates::Found;
+use clap::ValueEnum;
 use drafthorse::{
     AcceptanceRule, DraftLength, Engine, SessionOptions, TokenId, Transformer,
     cost::{CostMeter, Observed, RoundCosts},
-    model::CachedModel,
+    logits::{Branching, RankAcceptance},
+    model::{CachedModel, LanguageModel},
     rule,
+    verifier::Kind,
 };
 use indicatif::ProgressBar;
 use std::{
@@ -28,7 +31,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use trial::{Run, Trial};
+use trial::{Drafts, Run, Trial};
 
 /// Prompts that every trial writes to.
 const PROMPTS: usize = 6;
@@ -41,18 +44,24 @@ const HOPELESS: f64 = 0.8;
 /// Time for the costs of forwards.
 const COSTS: Duration = Duration::from_secs(2);
 /// What is not faster than this is not chosen: plain decoding is simpler.
-const WORTH: f64 = 1.02;
+const WORTH: f64 = 1.05;
 
 pub(crate) fn run(args: &TuneArgs) -> Outcome {
     let interrupt = Interrupt::listen();
     let expert = parts::expert(&args.expert, &args.models)?;
-    let found = candidates::find(args, &expert)?;
-    let mut tuning = Tuning::new(args, &expert, found, &interrupt)?;
+    let file = args.prompts.as_deref();
+    let wanted = Wanted { file, limit: Some(PROMPTS), expert: &args.expert, room: TOKENS };
+    let prompts = prompts::encoded(&wanted, &expert)?;
+    let found = candidates::find(args, &expert, &prompts)?;
+    if let (true, Some(first)) = (found.drafters.is_empty(), found.excluded.first()) {
+        return Err(Failure::new(format!("no drafter can be used: {}: {}", first.drafter, first.reason)));
+    }
+    let mut tuning = Tuning::new(args, &expert, found, prompts, &interrupt)?;
     tuning.observe()?;
     tuning.measure()?;
-    let choice = tuning.choice();
+    let choice = if interrupt.seen() { None } else { tuning.choice() };
     let written = match &choice {
-        Some(choice) if !args.dry_run && !interrupt.seen() => Some(write(args, choice)?),
+        Some(choice) if !args.dry_run => Some(write(args, choice)?),
         _ => None,
     };
     report::write(&tuning, choice.as_ref(), written.as_deref())?;
@@ -92,11 +101,9 @@ impl<'a> Tuning<'a> {
         args: &'a TuneArgs,
         expert: &'a Arc<Transformer>,
         found: Found,
+        prompts: Vec<(Prompt, Vec<TokenId>)>,
         interrupt: &'a Interrupt,
     ) -> Result<Self, Failure> {
-        let file = args.prompts.as_deref();
-        let wanted = Wanted { file, limit: Some(PROMPTS), expert: &args.expert, room: TOKENS };
-        let prompts = prompts::encoded(&wanted, expert)?;
         let options = SessionOptions {
             sampling: args.sampling.options(expert.tokenizer(), TOKENS)?,
             seed: args.sampling.seed(),
@@ -104,7 +111,7 @@ impl<'a> Tuning<'a> {
             ..Default::default()
         };
         let costs = costs(expert, &prompts, usize::from(args.longest))?;
-        let trials = trials(args, &found)?;
+        let trials = trials(args, &found, expert.reads_trees())?;
         let mut tuning = Self {
             args,
             expert,
@@ -125,7 +132,9 @@ impl<'a> Tuning<'a> {
     fn find_step(&mut self) -> Result<(), Failure> {
         self.options.max_tokens = 8;
         for _ in 0..3 {
-            let Some(text) = self.text(&DrafterPart::none(), "lossless", 0.into(), 0)? else { return Ok(()) };
+            let Some(text) = self.text(&DrafterPart::none(), "lossless", &0.into(), 0)? else {
+                return Ok(());
+            };
             self.step = text.stats.decode_time().as_secs_f64() / text.stats.rounds.max(1) as f64;
         }
         // Three lengths and plain decoding share the time of a trial, and each wants two texts at least.
@@ -139,11 +148,12 @@ impl<'a> Tuning<'a> {
         &self,
         part: &DrafterPart,
         rule: &str,
-        length: DraftLength,
+        drafts: &Drafts,
         prompt: usize,
     ) -> Result<Option<Measured>, Failure> {
+        let (length, options) = drafts.options(&self.options);
         let engine = self.engine(part, rule, length)?;
-        parts::measure(engine, &self.prompts[prompt].1, &self.options, self.interrupt)
+        parts::measure(engine, &self.prompts[prompt].1, &options, self.interrupt)
     }
 
     fn engine(&self, part: &DrafterPart, name: &str, length: DraftLength) -> Result<Engine, Failure> {
@@ -161,11 +171,36 @@ impl<'a> Tuning<'a> {
                 let trial = &self.trials[index];
                 self.bar.set_message(format!("observing {} with {}", trial.drafter, trial.rule));
                 let part = &self.found.drafters[trial.part];
-                let Some(text) = self.text(part, &trial.rule, longest.into(), texts)? else { return Ok(()) };
+                let Some(text) = self.text(part, &trial.rule, &longest.into(), texts)? else { return Ok(()) };
                 self.trials[index].observed.add(&text.stats, &text.rounds_by_drafted);
                 texts += 1;
             }
             self.trials[index].predict(self.step, &self.costs);
+            self.observe_tree(index)?;
+        }
+        Ok(())
+    }
+
+    /// Writes texts with a wide tree, and finds from them which tree would be the fastest.
+    fn observe_tree(&mut self, index: usize) -> Result<(), Failure> {
+        let Some(plan) = self.trials[index].wide() else { return Ok(()) };
+        let (levels, drafts) = (plan.shape.depth() as f64, Drafts::Tree(plan));
+        let (mut ranks, mut seconds, mut rounds) = (RankAcceptance::default(), 0.0, 0.0);
+        let (start, time) = (Instant::now(), self.args.seconds * OBSERVING);
+        for prompt in 0..self.prompts.len() {
+            let trial = &self.trials[index];
+            let part = &self.found.drafters[trial.part];
+            let Some(text) = self.text(part, &trial.rule, &drafts, prompt)? else { return Ok(()) };
+            ranks.merge(&text.ranks);
+            seconds += text.stats.draft_time.as_secs_f64();
+            rounds += text.stats.rounds_with_draft as f64;
+            if start.elapsed().as_secs_f64() > time {
+                break;
+            }
+        }
+        if rounds > 0.0 && self.step > 0.0 {
+            let level = seconds / (rounds * levels * self.step);
+            self.trials[index].predict_tree(&ranks, level, &self.costs);
         }
         Ok(())
     }
@@ -177,10 +212,11 @@ impl<'a> Tuning<'a> {
             let Some(predicted) = self.trials[index].predicted.filter(|p| p.speedup >= HOPELESS) else {
                 continue;
             };
-            let mut runs = vec![Run::new(DraftLength::default())];
+            let mut runs = vec![Run::new(Drafts::Chain(DraftLength::default()))];
             if predicted.k > 0 {
-                runs.push(Run::new(predicted.k));
+                runs.push(Run::new(predicted.k.into()));
             }
+            runs.extend(self.trials[index].tree.clone().map(|plan| Run::new(Drafts::Tree(plan))));
             let start = Instant::now();
             let mut turn = 0;
             while turn < self.prompts.len() || start.elapsed() < time {
@@ -199,13 +235,13 @@ impl<'a> Tuning<'a> {
     fn turn(&self, index: usize, runs: &mut [Run], turn: usize) -> Result<bool, Failure> {
         let (trial, prompt) = (&self.trials[index], turn % self.prompts.len());
         self.bar.set_message(format!("measuring {} with {}", trial.drafter, trial.rule));
-        let Some(plain) = self.text(&DrafterPart::none(), "lossless", 0.into(), prompt)? else {
+        let Some(plain) = self.text(&DrafterPart::none(), "lossless", &0.into(), prompt)? else {
             return Ok(false);
         };
         let mut texts = Vec::with_capacity(runs.len());
         for run in &*runs {
             let part = &self.found.drafters[trial.part];
-            let Some(text) = self.text(part, &trial.rule, run.length.clone(), prompt)? else {
+            let Some(text) = self.text(part, &trial.rule, &run.drafts, prompt)? else {
                 return Ok(false);
             };
             texts.push(text);
@@ -219,21 +255,49 @@ impl<'a> Tuning<'a> {
 
     /// The fastest, or plain decoding where nothing is faster; `None` where nothing was measured.
     fn choice(&self) -> Option<Choice> {
-        let measured = self.trials.iter().filter_map(|trial| Some((trial, trial.best()?)));
+        // What is measured to be fast and predicted to be slow was lucky.
+        let promising = self.trials.iter().filter(|trial| trial.predicted.is_some_and(|p| p.speedup > 1.0));
+        let measured = promising.filter_map(|trial| Some((trial, trial.best()?)));
         let best = measured.max_by(|a, b| a.1.1.total_cmp(&b.1.1));
         let observed = self.trials.iter().any(|trial| trial.predicted.is_some());
+        let tree = best.filter(|best| best.1.1 >= WORTH).and_then(|(_, (run, _))| run.drafts.tree());
+        let (shape, branching) =
+            (tree.map(|plan| plan.shape.to_string()), tree.map(|plan| plan.branching.name().to_owned()));
         let (drafter, draft_length, rule, speedup) = match best {
-            Some((trial, (run, speedup))) if speedup >= WORTH => {
-                (trial.drafter.clone(), run.length.to_string(), trial.rule.clone(), speedup)
-            }
+            Some((trial, (run, speedup))) if speedup >= WORTH => (
+                self.found.drafters[trial.part].spec().to_owned(),
+                run.drafts.length(),
+                trial.rule.clone(),
+                speedup,
+            ),
             _ if observed => ("none".into(), "0".into(), "lossless".into(), 1.0),
             _ => return None,
         };
         let args = self.args;
         let subject = Subject::of(&args.expert, self.expert, &args.models, args.sampling.temperature);
         let version = env!("CARGO_PKG_VERSION").into();
-        Some(Choice { subject, drafter, draft_length, rule, speedup, version })
+        let models = &args.models;
+        let name = |value: &dyn Fn() -> Option<String>| if drafter == "none" { None } else { value() };
+        Some(Choice {
+            chain: name(&|| models.ways.draft_chain.clone()),
+            bridge: name(&|| written(models.ways.draft_bridge)),
+            draft_weights: name(&|| written(models.draft_weights)),
+            draft_device: name(&|| models.draft_device.map(|device| device.to_string())),
+            subject,
+            drafter,
+            draft_length,
+            tree: shape,
+            branching,
+            rule,
+            speedup,
+            version,
+        })
     }
+}
+
+/// The value of an option, as it is written.
+fn written<T: ValueEnum>(value: Option<T>) -> Option<String> {
+    Some(value?.to_possible_value()?.get_name().to_owned())
 }
 
 /// What forwards of the expert cost by their rows.
@@ -253,8 +317,8 @@ fn costs(
 }
 
 /// Every drafter with every rule that goes with it.
-fn trials(args: &TuneArgs, found: &Found) -> Result<Vec<Trial>, Failure> {
-    let mut names = args.rules.clone();
+fn trials(args: &TuneArgs, found: &Found, reads_trees: bool) -> Result<Vec<Trial>, Failure> {
+    let mut names = args.rules.as_ref().map_or_else(Vec::new, |rules| rules.0.clone());
     if names.is_empty() {
         names.push("lossless".into());
         // At temperature 0 all lossless rules do the same.
@@ -265,7 +329,13 @@ fn trials(args: &TuneArgs, found: &Found) -> Result<Vec<Trial>, Failure> {
         for name in &names {
             let rule: Arc<dyn AcceptanceRule> = rule(name).map_err(Failure::new)?;
             // On certain drafts block verification is the ordinary one.
-            let calibrated = drafter.make().is_calibrated();
+            let made = drafter.make();
+            let calibrated = made.is_calibrated();
+            let trees =
+                reads_trees && drafter.leaves_trees() && made.drafts_trees() && rule.kind() == Kind::Lossless;
+            let drawn = calibrated && args.sampling.temperature != 0.0;
+            let way = if drawn { Branching::WithoutReplacement } else { Branching::TopChildren };
+            let branching = (trees && rule.check_trees().is_ok()).then_some(way);
             if calibrated || !(rule.needs_calibrated_draft() || name == "block") {
                 let (drafter, rule) = (drafter.name().to_owned(), name.clone());
                 trials.push(Trial {
@@ -274,6 +344,8 @@ fn trials(args: &TuneArgs, found: &Found) -> Result<Vec<Trial>, Failure> {
                     rule,
                     observed: Observed::default(),
                     predicted: None,
+                    branching,
+                    tree: None,
                     runs: Vec::new(),
                 });
             }

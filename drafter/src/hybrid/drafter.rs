@@ -3,7 +3,7 @@ use super::{
     merit::{Merit, Probing},
 };
 use crate::{DraftRequest, Drafter, DrafterError, PartCounts};
-use drafthorse_logits::{Draws, Proposal, TokenId, Verdict};
+use drafthorse_logits::{DraftTree, Draws, Proposal, TokenId, TreePlan, TreeVerdict, Verdict};
 use drafthorse_model::{ModelError, Vocabulary};
 use std::time::Duration;
 
@@ -101,7 +101,7 @@ impl HybridDrafter {
         self
     }
 
-    /// In which order they are asked.
+    /// In which order they are asked; `all` of them, or who may be of use.
     fn order(&mut self, all: bool) -> Vec<usize> {
         if let Some(silent) = self.silent.take() {
             let time = self.clock.now().saturating_sub(silent);
@@ -111,32 +111,63 @@ impl HybridDrafter {
         self.probing.order(&merits, self.quiet, all)
     }
 
-    /// Asks one drafter, and counts.
-    fn ask(
-        &mut self,
-        part: usize,
-        sequence: &[TokenId],
-        request: &DraftRequest<'_>,
-        draws: &mut dyn Draws,
-    ) -> Result<Asked, ModelError> {
-        let start = self.clock.now();
-        let part = &mut self.parts[part];
-        part.counts.asked += 1;
-        let proposal = part.drafter.propose(sequence, request, draws)?;
-        let time = self.clock.now().saturating_sub(start);
-        if proposal.scores.is_empty() {
-            part.merit.lose(time);
+    /// Asks the drafters in the order of their merit; the first that is sure, or else the first that says anything, with
+    /// what it says.
+    fn ask<T>(&mut self, all: bool, mut ask: impl Ask<T>) -> Result<Option<T>, ModelError> {
+        let (mut found, mut unsure) = (None, None);
+        self.chosen = None;
+        for index in self.order(all) {
+            let start = self.clock.now();
+            let part = &mut self.parts[index];
+            part.counts.asked += 1;
+            let said = ask(&mut *part.drafter)?;
+            let time = self.clock.now().saturating_sub(start);
+            let Some((said, tokens)) = said else {
+                part.merit.lose(time);
+                continue;
+            };
+            let sure = part.drafter.confidences().first().is_none_or(|first| *first >= self.min_confidence);
+            let asked = Some((index, said, tokens, time));
+            if sure {
+                found = asked;
+                break;
+            }
+            unsure = unsure.or(asked);
         }
-        let sure = part.drafter.confidences().first().is_none_or(|first| *first >= self.min_confidence);
-        Ok(Asked { proposal, time, sure })
+        let Some((index, said, tokens, time)) = found.or(unsure) else { return Ok(None) };
+        self.chosen = Some(index);
+        self.drafted = (time, self.clock.now());
+        self.parts[index].counts.used += 1;
+        self.parts[index].counts.drafted += tokens as u64;
+        Ok(Some(said))
+    }
+
+    /// Counts for the drafter whose proposal the last was; returns it.
+    fn learn(&mut self, verdict: &Verdict) -> Option<&mut dyn Drafter> {
+        let (time, since) = self.drafted;
+        let part = &mut self.parts[self.chosen.take()?];
+        part.merit.learn(verdict.accepted + 1, time, self.clock.now().saturating_sub(since));
+        part.counts.examined += verdict.examined() as u64;
+        part.counts.accepted += verdict.accepted as u64;
+        Some(&mut *part.drafter)
     }
 }
 
-/// What a drafter said.
-struct Asked {
-    proposal: Proposal,
-    time: Duration,
-    sure: bool,
+/// Asks a drafter; what it says, if anything, and how many tokens that are.
+trait Ask<T>: FnMut(&mut dyn Drafter) -> Result<Option<(T, usize)>, ModelError> {}
+
+impl<T, F: FnMut(&mut dyn Drafter) -> Result<Option<(T, usize)>, ModelError>> Ask<T> for F {}
+
+/// What a drafter proposes, if anything.
+fn chain(
+    drafter: &mut dyn Drafter,
+    sequence: &[TokenId],
+    request: &DraftRequest<'_>,
+    draws: &mut dyn Draws,
+) -> Result<Option<(Proposal, usize)>, ModelError> {
+    let proposal = drafter.propose(sequence, request, draws)?;
+    let tokens = proposal.tokens.len();
+    Ok((!proposal.scores.is_empty()).then_some((proposal, tokens)))
 }
 
 /// Whether two drafters can speak of the same tokens.
@@ -188,38 +219,52 @@ impl Drafter for HybridDrafter {
         request: &DraftRequest<'_>,
         draws: &mut dyn Draws,
     ) -> Result<Proposal, ModelError> {
-        let (mut unsure, mut found) = (None, None);
-        self.chosen = None;
-        for part in self.order(request.score_after) {
-            let asked = self.ask(part, sequence, request, draws)?;
-            if asked.proposal.scores.is_empty() {
-                continue;
-            }
-            if asked.sure {
-                found = Some((part, asked));
-                break;
-            }
-            unsure = unsure.or(Some((part, asked)));
-        }
-        let Some((part, Asked { proposal, time, .. })) = found.or(unsure) else {
+        let proposal = self
+            .ask(request.score_after, |drafter: &mut dyn Drafter| chain(drafter, sequence, request, draws))?;
+        if proposal.is_none() {
             self.silent = Some(self.clock.now());
-            return Ok(Proposal::empty());
-        };
-        self.chosen = Some(part);
-        self.drafted = (time, self.clock.now());
-        self.parts[part].counts.used += 1;
-        self.parts[part].counts.drafted += proposal.tokens.len() as u64;
-        Ok(proposal)
+        }
+        Ok(proposal.unwrap_or_else(Proposal::empty))
     }
 
     fn observe(&mut self, verdict: &Verdict) {
-        let Some(chosen) = self.chosen.take() else { return };
-        let (time, since) = self.drafted;
-        let part = &mut self.parts[chosen];
-        part.merit.learn(verdict.accepted + 1, time, self.clock.now().saturating_sub(since));
-        part.counts.examined += verdict.examined() as u64;
-        part.counts.accepted += verdict.accepted as u64;
-        part.drafter.observe(verdict);
+        if let Some(drafter) = self.learn(verdict) {
+            drafter.observe(verdict);
+        }
+    }
+
+    fn drafts_trees(&self) -> bool {
+        self.parts.iter().any(|part| part.drafter.drafts_trees())
+    }
+
+    /// The tree of the drafter that is asked. Of one that proposes no trees, its chain is the tree.
+    fn propose_tree(
+        &mut self,
+        sequence: &[TokenId],
+        request: &DraftRequest<'_>,
+        plan: &TreePlan,
+        draws: &mut dyn Draws,
+    ) -> Result<Option<DraftTree>, ModelError> {
+        self.ask(request.score_after, |drafter: &mut dyn Drafter| {
+            let tree = if drafter.drafts_trees() {
+                drafter.propose_tree(sequence, request, plan, draws)?
+            } else {
+                chain(drafter, sequence, request, draws)?.map(|(proposal, _)| DraftTree::chain(proposal))
+            };
+            Ok(tree.map(|tree| {
+                let nodes = tree.len();
+                (tree, nodes)
+            }))
+        })
+    }
+
+    fn observe_tree(&mut self, tree: &DraftTree, verdict: &TreeVerdict) {
+        let chain = verdict.as_chain();
+        match self.learn(&chain) {
+            Some(drafter) if drafter.drafts_trees() => drafter.observe_tree(tree, verdict),
+            Some(drafter) => drafter.observe(&chain),
+            None => (),
+        }
     }
 
     fn rest(&mut self) {

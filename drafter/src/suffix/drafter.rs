@@ -7,7 +7,9 @@ use crate::{
     DraftRequest, Drafter, DrafterError,
     running::{Running, TAKEN_BACK},
 };
-use drafthorse_logits::{Draws, Proposal, Scores, TokenId, Verdict};
+use drafthorse_logits::{
+    Branching, DraftTree, Draws, Proposal, Scores, TokenId, TreePlan, TreeVerdict, Verdict,
+};
 use drafthorse_model::ModelError;
 use std::sync::Arc;
 
@@ -65,6 +67,10 @@ impl SuffixOptions {
 /// It recognises a new text by its beginning. The generated part of the old one then goes to the store, which other
 /// drafters may share. What it drafts depends on that store, so the same seed gives the same text as long as the store
 /// is the same; the law of the text is never touched.
+///
+/// Its trees have its most probable tokens where they find a place in the shape. They are looked up and not drawn, so
+/// that they are [chosen children](Branching::TopChildren) whatever the plan says. Where the law is made of what a
+/// drafter says at every position ([`DraftRequest::score_after`]), it proposes chains.
 ///
 /// Source: Oliaro et al., "`SuffixDecoding`: Extreme Speculative Decoding for Emerging AI Applications", 2025.
 #[derive(Debug)]
@@ -126,8 +132,12 @@ impl SuffixDrafter {
 
     /// The most probable tokens after `sequence` as a tree of at most `max` tokens, each behind the one it follows.
     pub fn branches(&mut self, sequence: &[TokenId], prompt: usize, max: usize) -> Vec<Branch> {
+        let options = self.options;
+        self.tree(sequence, prompt, Search { options: &options, max, shape: None, vocab: usize::MAX })
+    }
+
+    fn tree(&mut self, sequence: &[TokenId], prompt: usize, search: Search<'_>) -> Vec<Branch> {
         let kept = self.follow(sequence, prompt);
-        let search = Search { options: &self.options, max };
         let mut best = (0.0, 0, Vec::new());
         search.tree(&self.local, self.local.end(), &mut best);
         self.store.tree(sequence, kept, &mut self.cursors, search, &mut best);
@@ -136,7 +146,7 @@ impl SuffixDrafter {
 
     fn path(&mut self, sequence: &[TokenId], prompt: usize, max: usize) -> Path {
         let kept = self.follow(sequence, prompt);
-        let search = Search { options: &self.options, max };
+        let search = Search { options: &self.options, max, shape: None, vocab: usize::MAX };
         let mut best = Path::default();
         search.path(&self.local, self.local.end(), &mut best);
         self.store.path(sequence, kept, &mut self.cursors, search, &mut best);
@@ -209,9 +219,52 @@ impl Drafter for SuffixDrafter {
         self.running.observe(verdict);
     }
 
+    fn drafts_trees(&self) -> bool {
+        true
+    }
+
+    fn propose_tree(
+        &mut self,
+        sequence: &[TokenId],
+        request: &DraftRequest<'_>,
+        plan: &TreePlan,
+        _draws: &mut dyn Draws,
+    ) -> Result<Option<DraftTree>, ModelError> {
+        if request.score_after || request.max == 0 {
+            return Ok(None);
+        }
+        let (options, max) = (self.options, plan.shape.nodes());
+        let shape = Some((&plan.shape, request.max));
+        let search = Search { options: &options, max, shape, vocab: request.vocab };
+        let branches = self.tree(sequence, request.prompt, search);
+        if branches.is_empty() {
+            return Ok(None);
+        }
+        let first = branches.iter().filter(|branch| branch.parent.is_none());
+        self.confidences = vec![first.map(|branch| branch.probability).sum::<f64>().min(1.0)];
+        Ok(Some(chosen(&branches, request.vocab)))
+    }
+
+    fn observe_tree(&mut self, tree: &DraftTree, verdict: &TreeVerdict) {
+        let path: Vec<_> = verdict.path.iter().map(|node| tree.tokens[*node]).collect();
+        self.running.propose(&path);
+        self.running.observe(&verdict.as_chain());
+    }
+
     fn confidences(&self) -> &[f64] {
         &self.confidences
     }
+}
+
+/// A tree of what was looked up. A point says the first of its children.
+fn chosen(branches: &[Branch], vocab: usize) -> DraftTree {
+    let mut tree = DraftTree::new(Branching::TopChildren, None);
+    for branch in branches {
+        let point = branch.parent.map_or(0, |parent| parent + 1);
+        tree.scores[point].get_or_insert_with(|| Scores::point(branch.token, vocab));
+        tree.push(point, branch.token);
+    }
+    tree
 }
 
 #[cfg(test)]

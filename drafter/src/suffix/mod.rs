@@ -3,6 +3,7 @@
 mod automaton;
 mod drafter;
 mod edges;
+mod fitting;
 mod paths;
 mod saved;
 mod store;

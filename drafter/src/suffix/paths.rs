@@ -1,6 +1,6 @@
 use super::automaton::{Automaton, Next, Place, ROOT};
-use crate::SuffixOptions;
-use drafthorse_logits::TokenId;
+use crate::{SuffixOptions, suffix::fitting::Fitting};
+use drafthorse_logits::{TokenId, TreeShape};
 use std::{cmp::Ordering, collections::BinaryHeap};
 
 /// Tokens that may follow, with what they are worth.
@@ -33,6 +33,10 @@ pub(crate) struct Search<'a> {
     pub(crate) options: &'a SuffixOptions,
     /// The most tokens.
     pub(crate) max: usize,
+    /// The shape of a tree, and how deep it may be; without it, every tree is good.
+    pub(crate) shape: Option<(&'a TreeShape, usize)>,
+    /// Tokens from this one on are not known.
+    pub(crate) vocab: usize,
 }
 
 impl Search<'_> {
@@ -94,13 +98,14 @@ impl Search<'_> {
 
     fn grow(&self, automaton: &Automaton, state: u32, matched: u32, budget: usize) -> Vec<Branch> {
         let (mut tree, mut open) = (Vec::new(), BinaryHeap::new());
+        let mut fitting = self.shape.map(|(shape, depth)| Fitting::new(shape, depth));
         let mut order = 0;
         let mut expand = |open: &mut BinaryHeap<Open>, state, parent, probability: f64| {
             let Some(state) = continuing(automaton, state, matched) else { return };
             for next in automaton.all(state) {
                 order += 1;
                 let probability = probability * next.share;
-                if probability >= self.options.min_probability {
+                if probability >= self.options.min_probability && (next.token as usize) < self.vocab {
                     open.push(Open { probability, order, parent, next });
                 }
             }
@@ -109,6 +114,9 @@ impl Search<'_> {
         while tree.len() < budget
             && let Some(Open { probability, parent, next, .. }) = open.pop()
         {
+            if !fitting.as_mut().is_none_or(|fitting| fitting.takes(parent)) {
+                continue;
+            }
             tree.push(Branch { token: next.token, parent, probability });
             expand(&mut open, next.state, Some(tree.len() - 1), probability);
         }

@@ -4,7 +4,7 @@ use super::{Adaptive, DraftCosts, store::tests::Clock};
 use crate::{Asked, Engine, SessionOptions};
 use drafthorse_drafter::ModelDrafter;
 use drafthorse_logits::{
-    SamplingOptions, TokenId,
+    Branching, SamplingOptions, TokenId, TreePlan, TreeShape,
     exact::{distance, outcomes},
 };
 use drafthorse_model::TableModel;
@@ -83,6 +83,40 @@ fn measured_lengths_keep_the_law() {
                 let off = distance(&law, &paper);
                 assert!(off < 1e-9, "{name}, {adaptive:?}: {off} off");
                 assert!(asked.len() > 2, "{name}: {asked:?}");
+            }
+        }
+    }
+}
+
+/// Trees from the first round of all, with times that come as they like.
+#[test]
+fn measured_trees_keep_the_law() {
+    let costs = DraftCosts::new(vec![(1, 1.0), (9, 1.1)], vec![(1, 0.02)]);
+    for branching in [Branching::TopChildren, Branching::WithoutReplacement] {
+        let shape = TreeShape::Auto { nodes: 4, depth: 2, children: 2 };
+        let tree = Some(TreePlan { branching, shape });
+        let options = SessionOptions { tree, ..options(4) };
+        for name in ["lossless", "exact-match"] {
+            let mut engine = engine(name, &Adaptive::default());
+            // An engine that knows its costs, so that it drafts from the first round on.
+            drop(engine.session(&[0], &options).expect("a prompt"));
+            let (_, way, _) = engine.learnt.kept.pop().expect("what the session goes by");
+            let seeded = Adaptive::up_to(2).starting_from(costs.clone());
+            engine.learnt.bounds(&seeded.into(), way);
+            engine.learnt.kept[0].0 = Adaptive::up_to(2);
+            let begun = engine.learnt.kept.clone();
+            for seed in [1, 2] {
+                let mut trees = 0;
+                let law = outcomes(|draws| {
+                    engine.learnt.kept.clone_from(&begun);
+                    engine.learnt.clock = Some(Clock(seed));
+                    let session = engine.session_with(&[0], &options, draws).expect("a prompt");
+                    let steps: Vec<_> = session.map(|step| step.expect("tables do not fail")).collect();
+                    trees += steps.iter().filter(|step| step.drafted > step.depth).count();
+                    steps.iter().flat_map(|step| &step.tokens).map(|token| token.id).collect()
+                });
+                let off = distance(&law, &plain(name, 4, 0));
+                assert!(off < 1e-9 && trees > 0, "{name}, {branching:?}: {off} off, {trees} trees");
             }
         }
     }

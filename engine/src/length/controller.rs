@@ -7,12 +7,14 @@ use super::{
     costs::Costs,
     learning::{FREE, PAUSES},
     marginal::Marginal,
+    trees::Trees,
 };
 use drafthorse_drafter::StopRule;
+use drafthorse_logits::TreeShape;
 use std::sync::Arc;
 
 /// By how much a draft must promise to be better than none.
-const MARGIN: f64 = 1.02;
+pub(super) const MARGIN: f64 = 1.02;
 /// While it drafts, a plain round every so many rounds: what drafts are compared with changes too.
 const PLAIN_EVERY: u32 = 64;
 /// While it drafts, another length every so many rounds,
@@ -36,6 +38,8 @@ pub(crate) struct Plan {
     pub(crate) least: usize,
     /// Whether confidences are wanted, to learn from.
     pub(crate) confidences: bool,
+    /// What is drafted in place of a chain.
+    pub(crate) tree: Option<TreeShape>,
     pub(crate) why: Why,
 }
 
@@ -90,6 +94,8 @@ pub(crate) struct Controller {
     pub(super) overall: (f64, f64),
     /// Whether drafts come at once, and with confidences.
     pub(super) offers: bool,
+    /// What is known of trees, where they may be drafted.
+    pub(super) trees: Option<Trees>,
 }
 
 impl Controller {
@@ -114,6 +120,7 @@ impl Controller {
             reached: (0.0, 0.0),
             overall: (0.0, 0.0),
             offers: false,
+            trees: None,
         }
     }
 

@@ -6,6 +6,7 @@ use super::{
     controller::{Controller, Plan, Why},
     costs::Times,
     report::Speculation,
+    trees::TreeOutcome,
 };
 
 /// Rounds between two attempts while it does not draft, at first and at most.
@@ -30,6 +31,8 @@ pub(crate) struct Outcome<'a> {
     pub(crate) confidences: &'a [f64],
     /// Whether the draft was there at once, with confidences; `None` where there was none.
     pub(crate) offers: Option<bool>,
+    /// What became of the tree, where one was drafted.
+    pub(crate) tree: Option<TreeOutcome<'a>>,
 }
 
 impl Controller {
@@ -38,7 +41,9 @@ impl Controller {
         let asked = plan.max > 0;
         let times = if self.frozen { self.modelled(asked, outcome) } else { outcome.times };
         let (plain, expected) = (self.costs.round(0), self.expected(outcome));
-        if !self.frozen {
+        if let Some(tree) = outcome.tree {
+            self.learn_tree(tree, outcome);
+        } else if !self.frozen {
             self.costs.learn(
                 1 + outcome.forced + outcome.drafted,
                 asked.then_some(outcome.drafted),
@@ -63,7 +68,9 @@ impl Controller {
         } else {
             self.account.rest(plain);
         }
-        self.acceptance.learn(outcome.examined, outcome.accepted, outcome.confidences);
+        if outcome.tree.is_none() {
+            self.acceptance.learn(outcome.examined, outcome.accepted, outcome.confidences);
+        }
         if plan.why == Why::Probe {
             self.learn_probe(outcome);
         }
@@ -72,8 +79,12 @@ impl Controller {
 
     /// What a round like this was expected to take.
     fn expected(&self, outcome: &Outcome<'_>) -> f64 {
-        let (rows, tokens) = (1 + outcome.forced + outcome.drafted, outcome.drafted);
-        self.costs.rest(rows) + self.costs.draft(tokens) + self.costs.catch_up(outcome.lag)
+        let rows = 1 + outcome.forced + outcome.drafted;
+        let draft = match (outcome.tree, &self.trees) {
+            (Some(tree), Some(trees)) => trees.draft(tree.depth, &self.costs),
+            _ => self.costs.draft(outcome.drafted),
+        };
+        self.costs.rest(rows) + draft + self.costs.catch_up(outcome.lag)
     }
 
     /// What a round took where costs are given.

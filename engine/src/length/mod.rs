@@ -16,6 +16,7 @@ mod rules;
 mod simulate;
 mod store;
 mod text;
+mod trees;
 
 pub use adaptive::Adaptive;
 pub(crate) use controller::{Controller, Plan, Rows, Why};
@@ -25,6 +26,7 @@ pub(crate) use learning::Outcome;
 pub use report::Speculation;
 pub(crate) use store::{Bounds, Learnt, Way};
 pub use text::DraftLengthError;
+pub(crate) use trees::{Choices, TreeOutcome};
 
 use drafthorse_drafter::StopRule;
 use rules::{Uncertain, Unsure};

@@ -109,6 +109,7 @@ fn run(machine: &Machine<'_>, controller: &mut Controller, tokens: usize, seed: 
         let examined = accepted + usize::from(refused);
         confidences.truncate(examined);
         let outcome = Outcome {
+            tree: None,
             drafted,
             examined,
             accepted,

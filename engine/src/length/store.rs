@@ -4,6 +4,7 @@ use super::{
     Adaptive, DraftCosts, DraftLength, Speculation,
     controller::{Controller, Plan, Rows, Why},
     learning::Outcome,
+    trees::{Choices, Trees},
 };
 use drafthorse_drafter::StopRule;
 use std::sync::Arc;
@@ -20,6 +21,8 @@ pub(crate) struct Way {
     pub(crate) constrained: bool,
     /// Whether whole rows of the expert are read.
     pub(crate) whole_rows: bool,
+    /// The trees that may be drafted in place of chains.
+    pub(crate) trees: Option<Choices>,
 }
 
 /// The controllers of an engine.
@@ -55,7 +58,11 @@ impl Learnt {
         let at = self.kept.iter().position(|(known, of, _)| known == adaptive && *of == way);
         let known = at.map(|at| self.kept.remove(at)).filter(|_| !adaptive.frozen);
         let rows = way.rows;
-        let new = || (adaptive.clone(), way, Controller::new(adaptive, rows));
+        let new = || {
+            let mut controller = Controller::new(adaptive, rows);
+            controller.trees = way.trees.map(Trees::new);
+            (adaptive.clone(), way, controller)
+        };
         let controller = known.unwrap_or_else(new);
         if self.kept.len() == KEPT {
             self.kept.remove(0);
@@ -74,7 +81,10 @@ impl Learnt {
             (Bounds::Set { length, stop }, _) => {
                 Plan { max: length.max().min(room), stop: stop.clone(), ..Plan::default() }
             }
-            (Bounds::Learnt, Some(controller)) => controller.plan(room, lag),
+            (Bounds::Learnt, Some(controller)) => {
+                let plan = controller.plan(room, lag);
+                controller.with_tree(plan)
+            }
             (Bounds::Learnt, None) => Plan::default(),
         }
     }

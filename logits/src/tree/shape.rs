@@ -1,5 +1,5 @@
 use super::Branching;
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{fmt, num::ParseIntError, str::FromStr, sync::Arc};
 
 /// Which tree is to be drafted, and how its children are proposed.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,7 +13,10 @@ pub struct TreePlan {
 
 /// The shape of a tree of drafts.
 ///
-/// As text it is `3x2x1`, children a point from level to level, or `best:NODES:DEPTH:CHILDREN`.
+/// As text it is `3x2x1`, children a point from level to level, or `best:NODES:DEPTH:CHILDREN`. Where points of a level
+/// have different numbers of children, those stand in a list: in `3x2+1` the first child of the root has two children,
+/// the second one, and the third, of which nothing is said, none. `auto` is what pays, and `auto:NODES:DEPTH:CHILDREN`
+/// within these bounds.
 ///
 /// ```
 /// use drafthorse_logits::TreeShape;
@@ -22,6 +25,7 @@ pub struct TreePlan {
 /// assert_eq!((shape.nodes(), shape.depth()), (6, 2));
 /// assert_eq!(shape, TreeShape::levels(&[3, 1])?);
 /// assert_eq!(TreeShape::chain(2)?, TreeShape::levels(&[1, 1])?);
+/// assert_eq!("2x1+0".parse::<TreeShape>()?, TreeShape::fixed(&[None, None, Some(0)])?);
 /// # Ok::<(), drafthorse_logits::ShapeError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +44,18 @@ pub enum TreeShape {
         /// The most tokens in a row.
         depth: usize,
         /// The most children of a node, and the most nodes of a level that get children.
+        children: usize,
+    },
+    /// Another tree from round to round, the chain, or nothing: what gives the most tokens a second by what rounds cost
+    /// and by which children stood in the rounds before. Drafters are never asked for it, but for what it comes to.
+    ///
+    /// Source: Chen et al., "Sequoia", 2024, section 3.3, with measured costs and learned acceptance.
+    Auto {
+        /// The most nodes.
+        nodes: usize,
+        /// The most tokens in a row.
+        depth: usize,
+        /// The most children of a node.
         children: usize,
     },
 }
@@ -77,7 +93,9 @@ pub enum ShapeError {
         branching: &'static str,
     },
     /// A text that is no shape.
-    #[error("`{found}` is no shape of a tree; children a level, such as 3x2x1, or best:NODES:DEPTH:CHILDREN")]
+    #[error(
+        "`{found}` is no shape of a tree; auto, children a level, such as 3x2x1 or 3x2+1, or best:NODES:DEPTH:CHILDREN"
+    )]
     Text {
         /// The text.
         found: String,
@@ -139,25 +157,38 @@ impl TreeShape {
     ///
     /// No nodes, or too many.
     pub fn levels(children: &[usize]) -> Result<Self, ShapeError> {
+        let levels: Vec<_> = children.iter().map(|count| Children::Each(*count)).collect();
+        Self::of_levels(&levels)
+    }
+
+    fn of_levels(levels: &[Children]) -> Result<Self, ShapeError> {
         let mut parents = Vec::new();
         let mut level = vec![None];
-        for &count in children {
-            let nodes = parents.len().saturating_add(level.len().saturating_mul(count));
-            if nodes > MOST {
-                return Err(ShapeError::TooLarge { nodes });
-            }
+        for children in levels {
             let first = parents.len();
-            parents.extend(level.iter().flat_map(|parent| std::iter::repeat_n(*parent, count)));
+            for (at, parent) in level.iter().enumerate() {
+                let nodes = parents.len().saturating_add(children.of(at));
+                if nodes > MOST {
+                    let level = level.len().saturating_mul(children.of(at)).max(nodes - first);
+                    return Err(ShapeError::TooLarge { nodes: first.saturating_add(level) });
+                }
+                parents.extend(std::iter::repeat_n(*parent, children.of(at)));
+            }
             level = (first..parents.len()).map(Some).collect();
         }
         Self::fixed(&parents)
+    }
+
+    /// What pays, of up to 16 nodes, 6 tokens in a row and 3 children.
+    pub const fn auto() -> Self {
+        Self::Auto { nodes: 16, depth: 6, children: 3 }
     }
 
     /// Nodes at most.
     pub fn nodes(&self) -> usize {
         match self {
             Self::Fixed(parents) => parents.len(),
-            Self::Best { nodes, .. } => *nodes,
+            Self::Best { nodes, .. } | Self::Auto { nodes, .. } => *nodes,
         }
     }
 
@@ -165,7 +196,7 @@ impl TreeShape {
     pub fn depth(&self) -> usize {
         match self {
             Self::Fixed(parents) => depths(parents).into_iter().max().unwrap_or(0),
-            Self::Best { nodes, depth, .. } => *depth.min(nodes),
+            Self::Best { nodes, depth, .. } | Self::Auto { nodes, depth, .. } => *depth.min(nodes),
         }
     }
 
@@ -173,7 +204,7 @@ impl TreeShape {
     pub fn parents(&self) -> Option<&[Option<usize>]> {
         match self {
             Self::Fixed(parents) => Some(parents),
-            Self::Best { .. } => None,
+            Self::Best { .. } | Self::Auto { .. } => None,
         }
     }
 
@@ -183,9 +214,13 @@ impl TreeShape {
             return Err(ShapeError::TooLarge { nodes });
         }
         match self {
-            Self::Best { depth, children, .. } if *depth == 0 || *children == 0 => Err(ShapeError::Empty),
+            Self::Best { depth, children, .. } | Self::Auto { depth, children, .. }
+                if *depth == 0 || *children == 0 =>
+            {
+                Err(ShapeError::Empty)
+            }
             _ if nodes == 0 => Err(ShapeError::Empty),
-            Self::Best { .. } => Ok(()),
+            Self::Best { .. } | Self::Auto { .. } => Ok(()),
             Self::Fixed(parents) => {
                 let late = |(node, parent): (usize, &Option<usize>)| parent.is_some_and(|at| at >= node);
                 if let Some(node) = parents.iter().enumerate().position(late) {
@@ -212,23 +247,79 @@ fn depths(parents: &[Option<usize>]) -> Vec<usize> {
 }
 
 impl fmt::Display for TreeShape {
-    /// Children a level where all points of a level have as many, else the parents.
+    /// What is parsed back to the same tree; its nodes are then in the order of their parents.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parents = match self {
             Self::Best { nodes, depth, children } => return write!(f, "best:{nodes}:{depth}:{children}"),
+            auto if *auto == Self::auto() => return f.write_str("auto"),
+            Self::Auto { nodes, depth, children } => return write!(f, "auto:{nodes}:{depth}:{children}"),
             Self::Fixed(parents) => parents,
         };
-        let (mut counts, mut level) = (Vec::new(), 1);
-        for depth in 1..=self.depth() {
-            let here = depths(parents).iter().filter(|at| **at == depth).count();
-            counts.push(here / level);
-            level = here;
+        let mut level = vec![None];
+        for depth in 0..self.depth() {
+            let below = |point: &Option<usize>| {
+                let nodes = parents.iter().enumerate().filter(|(_, parent)| *parent == point);
+                nodes.map(|(node, _)| Some(node)).collect::<Vec<_>>()
+            };
+            let below: Vec<_> = level.iter().map(below).collect();
+            let between = if depth == 0 { "" } else { "x" };
+            write!(f, "{between}{}", Children::new(below.iter().map(Vec::len).collect()))?;
+            level = below.concat();
         }
-        if Self::levels(&counts).is_ok_and(|regular| regular == *self) {
-            let counts: Vec<_> = counts.iter().map(usize::to_string).collect();
-            return f.write_str(&counts.join("x"));
+        Ok(())
+    }
+}
+
+/// How many children the points of a level have.
+enum Children {
+    /// All as many.
+    Each(usize),
+    /// These, and those behind them none.
+    List(Vec<usize>),
+}
+
+impl Children {
+    fn new(mut counts: Vec<usize>) -> Self {
+        if counts.iter().all(|count| *count == counts[0]) {
+            return Self::Each(counts.first().copied().unwrap_or(0));
         }
-        write!(f, "{} nodes, {} deep", parents.len(), self.depth())
+        // Two stay, since one alone would be that of all.
+        while counts.len() > 2 && counts.last() == Some(&0) {
+            counts.pop();
+        }
+        Self::List(counts)
+    }
+
+    fn of(&self, point: usize) -> usize {
+        match self {
+            Self::Each(count) => *count,
+            Self::List(counts) => counts.get(point).copied().unwrap_or(0),
+        }
+    }
+}
+
+impl fmt::Display for Children {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Each(count) => write!(f, "{count}"),
+            Self::List(counts) => {
+                let counts: Vec<_> = counts.iter().map(usize::to_string).collect();
+                f.write_str(&counts.join("+"))
+            }
+        }
+    }
+}
+
+impl FromStr for Children {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        match text.trim().parse() {
+            Ok(count) => Ok(Self::Each(count)),
+            Err(_) => {
+                text.split('+').map(|count| count.trim().parse()).collect::<Result<_, _>>().map(Self::List)
+            }
+        }
     }
 }
 
@@ -236,22 +327,21 @@ impl FromStr for TreeShape {
     type Err = ShapeError;
 
     fn from_str(text: &str) -> Result<Self, ShapeError> {
-        let numbers = |text: &str, between: char| -> Option<Vec<usize>> {
-            text.split(between).map(|part| part.trim().parse().ok()).collect()
+        let no_shape = || ShapeError::Text { found: text.to_owned() };
+        if text == "auto" {
+            return Ok(Self::auto());
+        }
+        let Some((name @ ("auto" | "best"), bounds)) = text.split_once(':') else {
+            let levels = text.split('x').map(str::parse).collect::<Result<Vec<_>, _>>();
+            return Self::of_levels(&levels.map_err(|_| no_shape())?);
         };
-        let shape = match text.strip_prefix("best:") {
-            Some(rest) => numbers(rest, ':').and_then(|numbers| match numbers[..] {
-                [nodes, depth, children] => Some(Self::Best { nodes, depth, children }),
-                _ => None,
-            }),
-            None => return numbers(text, 'x').map_or_else(|| Err(no_shape(text)), |n| Self::levels(&n)),
+        let numbers: Option<Vec<usize>> = bounds.split(':').map(|part| part.trim().parse().ok()).collect();
+        let shape = match numbers.as_deref() {
+            Some(&[nodes, depth, children]) if name == "best" => Self::Best { nodes, depth, children },
+            Some(&[nodes, depth, children]) => Self::Auto { nodes, depth, children },
+            _ => return Err(no_shape()),
         };
-        let shape = shape.ok_or_else(|| no_shape(text))?;
         shape.check()?;
         Ok(shape)
     }
-}
-
-fn no_shape(text: &str) -> ShapeError {
-    ShapeError::Text { found: text.to_owned() }
 }

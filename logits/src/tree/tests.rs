@@ -78,12 +78,25 @@ fn a_chain_is_a_tree() {
 
 #[test]
 fn shapes_as_text() {
-    for text in ["1", "2x2", "3x1x1", "best:8:4:3"] {
+    for text in [
+        "1",
+        "2x2",
+        "3x1x1",
+        "3x2+1",
+        "2x1+0",
+        "2x0+1x3",
+        "3x2+0+1x1+0+2x1+1",
+        "best:8:4:3",
+        "auto",
+        "auto:9:3:2",
+    ] {
         assert_eq!(text.parse::<TreeShape>().unwrap().to_string(), text);
     }
     let shape = TreeShape::fixed(&[None, None, Some(0)]).unwrap();
-    assert_eq!((shape.to_string(), shape.depth()), ("3 nodes, 2 deep".into(), 2));
-    for text in ["", "x", "2x", "best:1", "best:1:2:3:4", "two"] {
+    assert_eq!((shape.to_string(), shape.depth()), ("2x1+0".into(), 2));
+    let shuffled = TreeShape::fixed(&[None, None, Some(1), Some(0), Some(1)]).unwrap();
+    assert_eq!((shuffled.to_string(), shuffled.nodes()), ("2x1+2".into(), 5));
+    for text in ["", "x", "2x", "+", "2x1+", "best:1", "best:1:2:3:4", "auto:1", "autos", "two"] {
         assert_eq!(text.parse::<TreeShape>(), Err(ShapeError::Text { found: text.into() }));
     }
     assert_eq!("0".parse::<TreeShape>(), Err(ShapeError::Empty));
@@ -148,6 +161,7 @@ proptest! {
                     let parents = shape.parents().unwrap();
                     prop_assert!(parents.len() <= nodes && shape.depth() <= depth);
                     prop_assert!((expected(parents, &ranks) - said).abs() < 1e-12);
+                    prop_assert_eq!(shape.to_string().parse(), Ok(shape));
                 }
             }
         }

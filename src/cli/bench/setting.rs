@@ -166,7 +166,8 @@ pub(super) fn drafters(args: &BenchArgs, expert: &Arc<Transformer>) -> Result<Ve
     let mut names = if args.drafter.is_empty() { default } else { args.drafter.clone() };
     let mut seen = BTreeSet::from(["none".to_owned()]);
     names.retain(|name| seen.insert(name.clone()));
-    names.iter().map(|name| drafters::open(name, &args.parts.models, expert)).collect()
+    let calibrated = parts::acceptance_rule(&args.parts)?.needs_calibrated_draft();
+    names.iter().map(|name| drafters::open(name, &args.parts.models, expert, calibrated)).collect()
 }
 
 /// Plain decoding, and every drafter with every draft length.

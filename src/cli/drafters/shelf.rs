@@ -9,7 +9,10 @@ use drafthorse::{
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// What drafters remember beyond a text.
@@ -23,21 +26,25 @@ pub(crate) struct StoreArgs {
     pub(crate) draft_store_size: u32,
 }
 
-/// The stores of a drafter: the first that is asked for is the one that is kept.
+/// The stores of a drafter: the first that is asked for, once it is open, is the one that is kept.
 #[derive(Debug)]
 pub(crate) struct Shelf {
     folder: Option<PathBuf>,
     bytes: usize,
     vocabulary: Fingerprint,
+    /// Until all drafters are known, those that are made are trials.
+    open: AtomicBool,
     suffix: OnceLock<Arc<SuffixStore>>,
     memory: OnceLock<Arc<NgramMemory>>,
 }
 
 impl Shelf {
     pub(crate) fn new(args: &StoreArgs, expert: &Transformer) -> Result<Self, Failure> {
-        if let Some(folder) = &args.draft_store {
-            fs::create_dir_all(folder)
-                .map_err(|error| Failure::new(format!("--draft-store {}: {error}", folder.display())))?;
+        if let Some(folder) = args.draft_store.as_ref().filter(|folder| folder.exists() && !folder.is_dir()) {
+            return Err(Failure::new(format!(
+                "--draft-store {}: it is a file; name a folder, which need not be there yet",
+                folder.display()
+            )));
         }
         let vocabulary = match expert.tokenizer() {
             Some(tokenizer) => Fingerprint::of(tokenizer.vocabulary()),
@@ -45,7 +52,19 @@ impl Shelf {
         };
         let (suffix, memory) = (OnceLock::new(), OnceLock::new());
         let bytes = args.draft_store_size as usize * (1 << 20);
-        Ok(Self { folder: args.draft_store.clone(), bytes, vocabulary, suffix, memory })
+        Ok(Self {
+            folder: args.draft_store.clone(),
+            bytes,
+            vocabulary,
+            open: AtomicBool::new(false),
+            suffix,
+            memory,
+        })
+    }
+
+    /// What is made from now on is used.
+    pub(crate) fn open(&self) {
+        self.open.store(true, Ordering::Relaxed);
     }
 
     fn file(&self, name: &str) -> Option<PathBuf> {
@@ -55,7 +74,8 @@ impl Shelf {
     /// What is in the folder, or nothing.
     fn suffix_store(&self) -> Result<Arc<SuffixStore>, Failure> {
         let store = match self.file(SUFFIX).filter(|path| path.exists()) {
-            Some(path) => SuffixStore::load(path, self.vocabulary, self.bytes).map_err(Failure::new)?,
+            Some(path) => SuffixStore::load(path, self.vocabulary, self.bytes)
+                .map_err(|error| Failure::chain(&error))?,
             None => SuffixStore::new(self.bytes).unwrap_or_default(),
         };
         Ok(Arc::new(store))
@@ -63,7 +83,8 @@ impl Shelf {
 
     fn ngram_memory(&self) -> Result<Arc<NgramMemory>, Failure> {
         let memory = match self.file(MEMORY).filter(|path| path.exists()) {
-            Some(path) => NgramMemory::load(path, self.vocabulary, self.bytes).map_err(Failure::new)?,
+            Some(path) => NgramMemory::load(path, self.vocabulary, self.bytes)
+                .map_err(|error| Failure::chain(&error))?,
             None => NgramMemory::new(self.bytes).unwrap_or_default(),
         };
         Ok(Arc::new(memory))
@@ -77,26 +98,36 @@ impl Shelf {
     /// A drafter with what was in the folder, which was [checked](Self::check). The first keeps what it learns.
     pub(crate) fn suffix(&self) -> SuffixDrafter {
         let store = self.suffix_store().unwrap_or_default();
-        let _ = self.suffix.set(store.clone());
+        if self.open.load(Ordering::Relaxed) {
+            let _ = self.suffix.set(store.clone());
+        }
         SuffixDrafter::new(store)
     }
 
     /// As [`suffix`](Self::suffix).
     pub(crate) fn memory(&self) -> NgramMemoryDrafter {
         let memory = self.ngram_memory().unwrap_or_default();
-        let _ = self.memory.set(memory.clone());
+        if self.open.load(Ordering::Relaxed) {
+            let _ = self.memory.set(memory.clone());
+        }
         NgramMemoryDrafter::new(memory)
     }
 
     /// Writes what was learnt, if there is a folder for it; says how much there is.
     pub(crate) fn save(&self, quiet: bool) -> Result<(), Failure> {
         let mut saved = Vec::new();
+        if let Some(folder) =
+            self.folder.as_ref().filter(|_| self.suffix.get().is_some() || self.memory.get().is_some())
+        {
+            fs::create_dir_all(folder)
+                .map_err(|error| Failure::new(format!("--draft-store {}: {error}", folder.display())))?;
+        }
         if let (Some(store), Some(path)) = (self.suffix.get(), self.file(SUFFIX)) {
-            store.save(&path, self.vocabulary).map_err(Failure::new)?;
+            store.save(&path, self.vocabulary).map_err(|error| Failure::chain(&error))?;
             saved.push((SUFFIX_NAME, store.memory(), path));
         }
         if let (Some(memory), Some(path)) = (self.memory.get(), self.file(MEMORY)) {
-            memory.save(&path, self.vocabulary).map_err(Failure::new)?;
+            memory.save(&path, self.vocabulary).map_err(|error| Failure::chain(&error))?;
             saved.push((MEMORY_NAME, memory.memory(), path));
         }
         for (name, memory, path) in saved.into_iter().filter(|_| !quiet) {

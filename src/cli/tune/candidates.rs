@@ -5,14 +5,21 @@ use crate::cli::{
     config::lasting_name,
     drafters::{self, DrafterPart},
     failure::Failure,
+    parts,
+    prompts::Prompt,
 };
-use drafthorse::{Transformer, model::ModelConfig};
+use drafthorse::{
+    Lossless, TokenId, Transformer,
+    model::ModelConfig,
+    self_speculation::{self, SearchOptions},
+};
 use serde::Serialize;
 use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 /// Drafters without a model of their own, under the names that `generate` takes.
@@ -35,7 +42,11 @@ pub(super) struct Excluded {
 }
 
 /// Everything that could draft for the expert.
-pub(super) fn find(args: &TuneArgs, expert: &Arc<Transformer>) -> Result<Found, Failure> {
+pub(super) fn find(
+    args: &TuneArgs,
+    expert: &Arc<Transformer>,
+    prompts: &[(Prompt, Vec<TokenId>)],
+) -> Result<Found, Failure> {
     let mut found = Found { drafters: Vec::new(), excluded: Vec::new() };
     if !args.drafter.is_empty() {
         let mut seen = BTreeSet::new();
@@ -56,6 +67,9 @@ pub(super) fn find(args: &TuneArgs, expert: &Arc<Transformer>) -> Result<Found, 
             None => models.push(name),
         }
     }
+    if let Some(shortcut) = found.own_layers(args, expert, prompts)? {
+        found.open(&shortcut, args, expert);
+    }
     for name in models {
         let before = found.drafters.len();
         found.open(&name, args, expert);
@@ -67,9 +81,32 @@ pub(super) fn find(args: &TuneArgs, expert: &Arc<Transformer>) -> Result<Found, 
 }
 
 impl Found {
+    /// The expert's own layers that draft best for it, if they promise anything.
+    fn own_layers(
+        &mut self,
+        args: &TuneArgs,
+        expert: &Arc<Transformer>,
+        prompts: &[(Prompt, Vec<TokenId>)],
+    ) -> Result<Option<String>, Failure> {
+        let options = SearchOptions {
+            budget: Duration::from_secs_f64(args.seconds),
+            max_draft: usize::from(args.longest),
+            sampling: args.sampling.options(expert.tokenizer(), SearchOptions::default().tokens)?,
+            ..SearchOptions::default()
+        };
+        let texts: Vec<_> = prompts.iter().take(2).map(|(_, tokens)| tokens.clone()).collect();
+        let found = self_speculation::search(expert, &texts, &options)?;
+        if let (None, Some(first)) = (found.best(), found.candidates.first()) {
+            let drafter = first.shortcut.to_string();
+            self.excluded
+                .push(Excluded { drafter, reason: format!("of the expert's own layers the best, {first}") });
+        }
+        Ok(found.best().map(|best| best.shortcut.to_string()))
+    }
+
     /// Opens a drafter, or notes why that is impossible.
     fn open(&mut self, name: &str, args: &TuneArgs, expert: &Arc<Transformer>) {
-        match drafters::open(name, &args.models, expert) {
+        match opened(name, args, expert) {
             Ok(part) => self.drafters.push(part),
             Err(Failure::Message(reason)) => {
                 self.excluded.push(Excluded { drafter: name.to_owned(), reason });
@@ -77,6 +114,16 @@ impl Found {
             Err(Failure::OutputClosed) => {}
         }
     }
+}
+
+/// A drafter that the expert can be used with.
+fn opened(name: &str, args: &TuneArgs, expert: &Arc<Transformer>) -> Result<DrafterPart, Failure> {
+    let part = drafters::open(name, &args.models, expert, false)?;
+    if part.is_none() {
+        return Err(Failure::new("it drafts nothing; plain decoding is measured anyway"));
+    }
+    parts::engine(part.begin(parts::Expert::alone(expert))?, expert, Arc::new(Lossless), 1.into())?;
+    Ok(part)
 }
 
 /// Folders with a model, but the expert's.

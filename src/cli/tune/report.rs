@@ -7,6 +7,7 @@ use crate::cli::{
     json,
     output::{decimal, numbers, table},
 };
+use drafthorse::{Kind, rule};
 use serde_json::{Value, json};
 use std::{io::Write, path::Path};
 
@@ -24,19 +25,25 @@ pub(super) fn write(
     let mut out = std::io::stdout().lock();
     print(tuning, &trials, &mut out)?;
     for excluded in &tuning.found.excluded {
-        writeln!(out, "does not fit: {}: {}", excluded.drafter, excluded.reason)?;
+        writeln!(out, "left out: {}: {}", excluded.drafter, excluded.reason)?;
     }
     if !tuning.found.excluded.is_empty() {
         writeln!(out)?;
     }
-    let Some(choice) = choice else { return Ok(writeln!(out, "nothing was measured")?) };
+    let Some(choice) = choice else {
+        return Ok(writeln!(out, "interrupted: nothing is chosen, and nothing was written")?);
+    };
     if choice.drafter == "none" {
         writeln!(out, "Plain decoding is the fastest: no drafter pays here.")?;
     } else {
         writeln!(
             out,
-            "The fastest: drafter {}, -k {}, rule {}: {:.2} times plain decoding.",
-            choice.drafter, choice.draft_length, choice.rule, choice.speedup
+            "The fastest: drafter {}, {}, rule {}{}: {:.2} times plain decoding.",
+            choice.drafter,
+            choice.drafts(),
+            choice.rule,
+            if is_lossy(&choice.rule) { " [lossy: it changes the text]" } else { "" },
+            choice.speedup
         )?;
     }
     match written {
@@ -52,6 +59,10 @@ pub(super) fn write(
     Ok(())
 }
 
+fn is_lossy(name: &str) -> bool {
+    rule(name).is_ok_and(|rule| rule.kind() != Kind::Lossless)
+}
+
 fn predicted(trial: &Trial) -> f64 {
     trial.predicted.map_or(0.0, |predicted| predicted.speedup)
 }
@@ -62,18 +73,18 @@ fn print(tuning: &Tuning<'_>, trials: &[&Trial], out: &mut impl Write) -> Result
         let best = trial.best();
         [
             trial.drafter.clone(),
-            trial.rule.clone(),
+            trial.rule.clone() + if is_lossy(&trial.rule) { " [lossy]" } else { "" },
             decimal(stats.acceptance_rate(), 2),
             decimal(trial.predicted.map(|p| p.draft_cost), 2),
             trial.predicted.map_or("-".into(), |p| p.k.to_string()),
             decimal(trial.predicted.map(|p| p.speedup), 2),
-            best.map_or("-".into(), |(run, _)| run.length.to_string()),
+            best.map_or("-".into(), |(run, _)| run.drafts.to_string()),
             decimal(best.map(|best| best.1), 2),
             reason(trial),
         ]
     });
     let header =
-        ["drafter", "rule", "acceptance", "draft cost", "best k", "predicted", "fastest k", "measured", ""];
+        ["drafter", "rule", "acceptance", "draft cost", "best k", "predicted", "fastest", "measured", ""];
     let (args, points) = (tuning.args, tuning.costs.points());
     let most = points.last().map_or(1, |point| point.rows);
     writeln!(
@@ -88,7 +99,7 @@ fn print(tuning: &Tuning<'_>, trials: &[&Trial], out: &mut impl Write) -> Result
     writeln!(out, "{}\n", numbers(table(header, rows), 2))?;
     writeln!(
         out,
-        "predicted and measured: tokens per second over plain decoding; draft cost: a drafted token / a step of the\nexpert; best k: by the prediction; measured: the faster of that and `auto`, best of its turns, in turn with plain\ndecoding\n"
+        "predicted and measured: tokens per second over plain decoding; draft cost: a drafted token / a step of the\nexpert; best k: by the prediction; measured: the fastest of that, `auto`, and a tree where one is predicted to pay,\nbest of its turns, in turn with plain decoding\n"
     )?;
     Ok(())
 }
@@ -111,7 +122,8 @@ fn object(tuning: &Tuning<'_>, trials: &[&Trial], choice: Option<&Choice>, writt
         let stats = &trial.observed.stats;
         let run = |run: &super::Run| {
             json!({
-                "draft_length": run.length.to_string(),
+                "draft_length": run.drafts.length(),
+                "tree": run.drafts.tree().map(|plan| plan.shape.to_string()),
                 "speedup": run.speedup(),
                 "tokens_per_second": run.own.tokens_per_second(),
                 "tokens_per_second_without_drafts": run.plain.tokens_per_second(),
@@ -139,6 +151,7 @@ fn object(tuning: &Tuning<'_>, trials: &[&Trial], choice: Option<&Choice>, writt
         "verify_cost": points.map(|point| json!({ "rows": point.rows, "cost": point.verify })).collect::<Vec<_>>(),
         "trials": trials.iter().map(trial).collect::<Vec<_>>(),
         "excluded": tuning.found.excluded,
+        "interrupted": tuning.interrupt.seen(),
         "choice": choice,
         "written": written,
     })

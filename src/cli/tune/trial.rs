@@ -1,10 +1,14 @@
 //! One drafter with one rule: what was observed, predicted and measured.
 
 use drafthorse::{
-    DraftLength, Stats,
+    DraftLength, SessionOptions, Stats,
     cost::{Observed, RoundCosts},
+    logits::{Branching, RankAcceptance, TreePlan, TreeShape},
 };
 use std::time::Duration;
+
+/// The most nodes of a tree.
+const NODES: usize = 16;
 
 /// A drafter with a rule on trial.
 pub(super) struct Trial {
@@ -15,7 +19,11 @@ pub(super) struct Trial {
     /// Texts with the longest drafts.
     pub(super) observed: Observed,
     pub(super) predicted: Option<Predicted>,
-    /// The lengths worth measuring: the predicted one, and the adaptive one.
+    /// How children are proposed, where trees can be drafted.
+    pub(super) branching: Option<Branching>,
+    /// The tree that is predicted to be the fastest, if one pays.
+    pub(super) tree: Option<TreePlan>,
+    /// What is worth measuring: the predicted length, the adaptive one, and the tree.
     pub(super) runs: Vec<Run>,
 }
 
@@ -28,9 +36,58 @@ pub(super) struct Predicted {
     pub(super) draft_cost: f64,
 }
 
-/// Texts with a draft length, in turn with plain decoding.
+/// What is drafted a round.
+#[derive(Clone, Debug)]
+pub(super) enum Drafts {
+    Chain(DraftLength),
+    Tree(TreePlan),
+}
+
+impl Drafts {
+    /// The length of an engine's drafts, and the options of its texts.
+    pub(super) fn options(&self, options: &SessionOptions) -> (DraftLength, SessionOptions) {
+        match self {
+            Self::Chain(length) => (length.clone(), options.clone()),
+            Self::Tree(plan) => {
+                (DraftLength::default(), SessionOptions { tree: Some(plan.clone()), ..options.clone() })
+            }
+        }
+    }
+
+    pub(super) fn tree(&self) -> Option<&TreePlan> {
+        match self {
+            Self::Chain(_) => None,
+            Self::Tree(plan) => Some(plan),
+        }
+    }
+
+    /// As after `-k`.
+    pub(super) fn length(&self) -> String {
+        match self {
+            Self::Chain(length) => length.to_string(),
+            Self::Tree(_) => "auto".into(),
+        }
+    }
+}
+
+impl From<usize> for Drafts {
+    fn from(tokens: usize) -> Self {
+        Self::Chain(tokens.into())
+    }
+}
+
+impl std::fmt::Display for Drafts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Chain(length) => length.fmt(f),
+            Self::Tree(plan) => write!(f, "tree {}", plan.shape),
+        }
+    }
+}
+
+/// Texts with some drafts, in turn with plain decoding.
 pub(super) struct Run {
-    pub(super) length: DraftLength,
+    pub(super) drafts: Drafts,
     pub(super) own: Speed,
     pub(super) plain: Speed,
 }
@@ -65,8 +122,8 @@ impl Speed {
 }
 
 impl Run {
-    pub(super) fn new(length: impl Into<DraftLength>) -> Self {
-        Self { length: length.into(), own: Speed::default(), plain: Speed::default() }
+    pub(super) fn new(drafts: Drafts) -> Self {
+        Self { drafts, own: Speed::default(), plain: Speed::default() }
     }
 
     /// Tokens per second over those of plain decoding of the same prompts.
@@ -83,7 +140,22 @@ impl Trial {
         self.predicted = Some(Predicted { k, speedup, draft_cost });
     }
 
-    /// The draft length with the greatest measured speedup.
+    /// A tree to observe which children stand; `None` where the drafter or the rule has none.
+    pub(super) fn wide(&self) -> Option<TreePlan> {
+        let branching = self.branching?;
+        let shape = TreeShape::levels(&[3, 2, 1]).ok()?;
+        Some(TreePlan { branching, shape })
+    }
+
+    /// Finds the tree with the least time a token, where drafting a level takes `level` steps of the expert.
+    pub(super) fn predict_tree(&mut self, ranks: &RankAcceptance, level: f64, costs: &RoundCosts) {
+        let verify: Vec<_> = (1..=NODES + 1).map(|rows| costs.verify(rows)).collect();
+        let shape = ranks.fastest(3, 6, level, &verify).map(|(shape, _)| shape);
+        let branching = shape.filter(|shape| shape.nodes() > shape.depth()).zip(self.branching);
+        self.tree = branching.map(|(shape, branching)| TreePlan { branching, shape });
+    }
+
+    /// The drafts with the greatest measured speedup.
     pub(super) fn best(&self) -> Option<(&Run, f64)> {
         let runs = self.runs.iter().filter_map(|run| Some((run, run.speedup()?)));
         runs.max_by(|a, b| a.1.total_cmp(&b.1))
