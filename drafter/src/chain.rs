@@ -233,6 +233,10 @@ impl Drafter for ChainDrafter {
         self.guesser.rest();
     }
 
+    fn end(&mut self, sequence: &[TokenId], prompt: usize) {
+        self.guesser.end(sequence, prompt);
+    }
+
     fn propose(
         &mut self,
         sequence: &[TokenId],

@@ -156,6 +156,10 @@ pub trait Drafter: Send {
     /// as on another thread, would now only take time from the expert.
     fn rest(&mut self) {}
 
+    /// Hears of a text that is complete, the first `prompt` tokens of which are its prompt: for drafters that remember
+    /// texts, which need not have been asked in its last rounds. Of texts that were broken off they are not told.
+    fn end(&mut self, _sequence: &[TokenId], _prompt: usize) {}
+
     /// Whether it proposes trees.
     fn drafts_trees(&self) -> bool {
         false
@@ -262,6 +266,10 @@ impl<D: Drafter + ?Sized> Drafter for Box<D> {
 
     fn rest(&mut self) {
         (**self).rest();
+    }
+
+    fn end(&mut self, sequence: &[TokenId], prompt: usize) {
+        (**self).end(sequence, prompt);
     }
 
     fn drafts_trees(&self) -> bool {

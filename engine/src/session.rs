@@ -244,6 +244,9 @@ impl<'a> Session<'a> {
         self.sequence.extend(step.tokens.iter().map(|token| token.id));
         self.stats.add(&step);
         self.state = State::after(emitted.error, step.finish.is_some());
+        if step.finish.is_some() {
+            self.engine.drafter.end(&self.sequence, self.prompt);
+        }
         if !matches!(self.state, State::Running) {
             self.engine.drafter.rest();
         }

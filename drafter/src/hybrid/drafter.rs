@@ -213,6 +213,10 @@ impl Drafter for HybridDrafter {
         self.parts.iter_mut().try_for_each(|part| part.drafter.prepare(sequence))
     }
 
+    fn end(&mut self, sequence: &[TokenId], prompt: usize) {
+        self.parts.iter_mut().for_each(|part| part.drafter.end(sequence, prompt));
+    }
+
     fn propose(
         &mut self,
         sequence: &[TokenId],

@@ -141,6 +141,10 @@ impl Drafter for NgramMemoryDrafter {
         Ok(Proposal { tokens, scores })
     }
 
+    fn end(&mut self, sequence: &[TokenId], prompt: usize) {
+        self.follow(sequence, prompt);
+    }
+
     fn confidences(&self) -> &[f64] {
         &self.confidences
     }

@@ -215,6 +215,11 @@ impl Drafter for SuffixDrafter {
         Ok(Proposal { tokens, scores })
     }
 
+    fn end(&mut self, sequence: &[TokenId], prompt: usize) {
+        self.follow(sequence, prompt);
+        self.remember();
+    }
+
     fn observe(&mut self, verdict: &Verdict) {
         self.running.observe(verdict);
     }

@@ -326,6 +326,17 @@ impl Drafter for Ahead {
         }
     }
 
+    /// Of drafters that remember texts, none is asked ahead.
+    fn end(&mut self, sequence: &[TokenId], prompt: usize) {
+        if !self.about.is_foreseeable() {
+            // If it panics, the next to ask says so.
+            let _ = self.shared.guarded(&mut self.shared.drafter(), |drafter| {
+                drafter.end(sequence, prompt);
+                Ok(())
+            });
+        }
+    }
+
     /// The other thread ends with the step it is in. Where nothing is drafted ahead, the drafter rests too.
     fn rest(&mut self) {
         self.shared.next_epoch();

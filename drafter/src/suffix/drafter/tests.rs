@@ -24,6 +24,17 @@ fn propose(drafter: &mut SuffixDrafter, sequence: &[TokenId], max: usize) -> Vec
 }
 
 #[test]
+fn a_text_that_ended_unasked_is_remembered() {
+    let mut drafter = SuffixDrafter::default();
+    drafter.prepare(&[1, 2]).expect("it reads anything");
+    drafter.end(&[1, 2, 7, 8, 9, 7, 8], 2);
+    assert_eq!(drafter.store().texts(), [vec![7, 8, 9, 7, 8]]);
+    // Once is enough.
+    drafter.end(&[1, 2, 7, 8, 9, 7, 8], 2);
+    assert_eq!(drafter.store().texts().concat().len(), 5);
+}
+
+#[test]
 fn the_budget_grows_with_the_match() {
     let mut drafter = SuffixDrafter::default();
     assert_eq!(propose(&mut drafter, &[1, 2, 3, 4, 5, 6, 9, 1], 8), [2]);
