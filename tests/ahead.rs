@@ -6,9 +6,11 @@ mod common;
 use common::generate;
 use drafthorse::{
     DeviceChoice, Drafter, Engine, LanguageModel, ModelDrafter, ModelError, SamplingOptions, SessionOptions,
-    TokenId, Transformer, WeightType, demo,
+    TokenId, Transformer, WeightType,
+    cost::Counted,
+    demo,
     engine::{Ahead, AheadOptions, AheadReport, AheadWhen, Stats},
-    logits::Logits,
+    logits::{Draws, Logits, Probs, Purpose, SeededDraws},
     model::Segment,
     open_device,
 };
@@ -53,23 +55,6 @@ fn options(k: usize, temperature: f32) -> SessionOptions {
     SessionOptions { sampling, max_tokens: 64, draft_length: Some(k.into()), seed: 3, ..Default::default() }
 }
 
-#[test]
-fn texts_are_those_of_the_drafter_alone() {
-    let pair = Pair::load();
-    let mut alone = engine(&pair.expert, ModelDrafter::new(pair.drafter.clone()));
-    let (ahead, report) = pair.ahead(6, AheadWhen::Always);
-    let mut ahead = engine(&pair.expert, ahead);
-    for prompt in pair.prompts() {
-        for (k, temperature) in [(2, 0.0), (3, 1.0), (4, 0.8)] {
-            let options = options(k, temperature);
-            let [with, without] = [&mut ahead, &mut alone].map(|engine| generate(engine, &prompt, &options));
-            assert_eq!(with, without, "k = {k}, temperature {temperature}");
-        }
-    }
-    println!("{}", report.stats());
-    assert!(report.stats().hit_rate().is_some());
-}
-
 /// An expert that does part of its work elsewhere.
 struct Elsewhere(Arc<Transformer>, Duration);
 
@@ -92,6 +77,117 @@ impl LanguageModel for Elsewhere {
         std::thread::sleep(self.1);
         self.0.forward(segments)
     }
+}
+
+/// An expert that has time: it waits until nothing is drafted any more, so that drafts made ahead are ready.
+struct Patient(Arc<Transformer>, Arc<Counted<Transformer>>);
+
+impl LanguageModel for Patient {
+    type Cache = <Transformer as LanguageModel>::Cache;
+
+    fn vocab_size(&self) -> usize {
+        self.0.vocab_size()
+    }
+
+    fn context_len(&self) -> usize {
+        self.0.context_len()
+    }
+
+    fn new_cache(&self) -> Self::Cache {
+        self.0.new_cache()
+    }
+
+    fn forward(&self, segments: &mut [Segment<'_, Self::Cache>]) -> Result<Vec<Logits>, ModelError> {
+        let mut seen = None;
+        while seen != Some(self.1.rows()) {
+            seen = Some(self.1.rows());
+            std::thread::sleep(Duration::from_millis(15));
+        }
+        self.0.forward(segments)
+    }
+}
+
+/// Draws that lie about the rounds to come.
+struct Lying(SeededDraws);
+
+impl Draws for Lying {
+    fn begin_round(&mut self, round: u64) {
+        self.0.begin_round(round);
+    }
+
+    fn accept(&mut self, position: usize, probability: f64) -> bool {
+        self.0.accept(position, probability)
+    }
+
+    fn pick(&mut self, position: usize, purpose: Purpose, probs: &Probs) -> TokenId {
+        self.0.pick(position, purpose, probs)
+    }
+
+    fn race(&mut self, position: usize, probs: &Probs) -> TokenId {
+        self.0.race(position, probs)
+    }
+
+    fn ahead(&self, rounds: u64) -> Option<SeededDraws> {
+        self.0.ahead(rounds + 1)
+    }
+}
+
+fn text(engine: &mut Engine, prompt: &[TokenId], options: &SessionOptions, lies: bool) -> Vec<TokenId> {
+    let draws = SeededDraws::new(options.seed, 0);
+    let session = if lies {
+        engine.session_with(prompt, options, Lying(draws))
+    } else {
+        engine.session_with(prompt, options, draws)
+    };
+    session.unwrap().flat_map(|step| step.unwrap().tokens).map(|token| token.id).collect()
+}
+
+/// Texts with it and without, in rounds whose drafts are made ahead; how many differ where the draws ahead are others.
+#[test]
+fn texts_are_those_of_the_drafter_alone() {
+    let pair = Pair::load();
+    let mut alone = engine(&pair.expert, ModelDrafter::new(pair.drafter.clone()));
+    let counted = Arc::new(Counted::new(pair.drafter.clone()));
+    let options_of = |k, temperature| SessionOptions { max_tokens: 20, ..options(k, temperature) };
+    let mut differing = 0;
+    for lies in [false, true] {
+        let drafter = ModelDrafter::new(counted.clone());
+        let ahead = Ahead::new(drafter, AheadOptions { outcomes: 6, when: AheadWhen::Always });
+        let report = ahead.report();
+        let patient = Arc::new(Patient(pair.expert.clone(), counted.clone()));
+        let mut ahead = engine(&patient, ahead);
+        for prompt in pair.prompts() {
+            for (k, temperature) in [(2, 0.0), (3, 1.0)] {
+                let options = options_of(k, temperature);
+                let with = text(&mut ahead, &prompt, &options, lies);
+                let without = text(&mut alone, &prompt, &options, false);
+                assert!(lies || with == without, "k = {k}, temperature {temperature}");
+                differing += usize::from(with != without);
+            }
+        }
+        let stats = report.stats();
+        println!("{stats}");
+        assert!(stats.hits + stats.partial > 10, "drafts made ahead were used: {stats}");
+    }
+    assert!(differing > 0, "drafts of other draws are seen");
+}
+
+/// However drafter and expert meet on the processors.
+#[test]
+fn texts_are_those_of_the_drafter_alone_when_both_compute() {
+    let pair = Pair::load();
+    let mut alone = engine(&pair.expert, ModelDrafter::new(pair.drafter.clone()));
+    let (ahead, report) = pair.ahead(6, AheadWhen::Always);
+    let mut ahead = engine(&pair.expert, ahead);
+    for prompt in pair.prompts() {
+        for (k, temperature) in [(2, 0.0), (3, 1.0), (4, 0.8)] {
+            let options = options(k, temperature);
+            let [with, without] = [&mut ahead, &mut alone].map(|engine| generate(engine, &prompt, &options));
+            assert_eq!(with, without, "k = {k}, temperature {temperature}");
+        }
+    }
+    println!("{}", report.stats());
+    assert!(report.stats().hit_rate().is_some());
 }
 
 /// Time with it and without, in turns. `cargo test --release --workspace --test ahead -- --ignored --nocapture`

@@ -10,8 +10,9 @@ use common::{AlwaysAccept, generate, run};
 use drafthorse::{
     DeviceChoice, DraftRequest, Drafter, Engine, ModelDrafter, ModelError, SamplingOptions, SessionOptions,
     TokenId, Transformer, WeightType, demo,
-    logits::{Context, Logits, Memory, Sampler, SeededDraws, argmax},
+    logits::{Branching, Context, Logits, Memory, Sampler, SeededDraws, TreePlan, argmax},
     model::{CachedModel, EarlyExit, ExitReader, RowsRead, Shortcut, adapters, open_device},
+    proof::{Pair, Subject},
     self_speculation::{self, SearchOptions},
     synthetic::random_tokens,
     verifier::{RULES, rule},
@@ -294,6 +295,32 @@ fn what_is_impossible_is_refused_by_name() {
     let error = |name: &str| self_speculation::builder(&model, &shortcut(name)).err().unwrap().to_string();
     assert_eq!(error("exit:4"), "`exit:4` is impossible in a model of 4 layers; leave after layer 1 to 3");
     assert_eq!(error("skip:1,2"), "`skip:1,2` is impossible in a model of 4 layers; skip 2 to 3");
+    let tree = TreePlan { branching: Branching::TopChildren, shape: "2x1".parse().unwrap() };
+    let options = SessionOptions { tree: Some(tree), ..Default::default() };
+    let begun = |name: &str| {
+        let mut engine = self_speculation::builder(&model, &shortcut(name)).unwrap().build().unwrap();
+        engine.session(&[1, 2], &options).err().map(|error| error.to_string())
+    };
+    assert!(
+        begun("exit:2")
+            .unwrap()
+            .contains("a model with an early exit (`exit:`) cannot; draft without a tree")
+    );
+    assert_eq!(begun("skip:2"), None, "the way out");
+}
+
+/// What is proved of an exit is what texts are generated with.
+#[test]
+fn proofs_are_of_engines_that_share() {
+    let model = small(DeviceChoice::Cpu);
+    for name in ["exit:2", "skip:2"] {
+        let pair = Pair::of_shortcut(&model, &shortcut(name)).unwrap();
+        let mut engine = pair.engine(2).unwrap();
+        assert_eq!(engine.drafter().name(), name, "one of `builder`");
+        let alone = generate(&mut plain(&model), &[1, 2, 3], &options(0, 24));
+        assert_eq!(generate(&mut engine, &[1, 2, 3], &options(2, 24)), alone);
+    }
+    assert!(Pair::of_shortcut(&model, &Shortcut::Exit(4)).is_err());
 }
 
 #[test]

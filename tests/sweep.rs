@@ -202,6 +202,8 @@ fn what_cannot_be_measured_is_said() {
         (&["--task", "a/b=x"], "names files too"),
         (&["--rule", "lossless"], "a similar argument exists: '--rules'"),
         (&["--rules", ""], "a value is required"),
+        (&["--drafter", "exit:1"], "those of drafter `exit:1` cannot be counted"),
+        (&["--drafter", "ngram+demo"], "those of drafter `ngram+demo` cannot be counted"),
     ] {
         let message = refused(folder.path(), more);
         assert!(message.contains(words), "{more:?}: {message}");

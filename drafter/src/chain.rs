@@ -229,6 +229,10 @@ impl Drafter for ChainDrafter {
         self.guesser.prepare(sequence)
     }
 
+    fn rest(&mut self) {
+        self.guesser.rest();
+    }
+
     fn end(&mut self, sequence: &[TokenId], prompt: usize) {
         self.guesser.end(sequence, prompt);
     }

@@ -74,7 +74,8 @@ pub struct PartCounts {
 ///
 /// A text begins with [`prepare`](Self::prepare), once, with the prompt but its last token (not for a prompt
 /// of one token); then every round asks for a proposal and, if something was proposed, tells what became
-/// of it. Rounds without drafts (k = 0, the last token of a text) ask nothing. A drafter that keeps notes
+/// of it. Rounds without drafts (k = 0, the last token of a text) ask nothing, and tell it to
+/// [rest](Self::rest). A drafter that keeps notes
 /// of the sequence must not rely on being told of a new text: compare with the `sequence` it is given.
 ///
 /// Whatever a drafter proposes, the text stays lawful as long as it keeps its contract: every token is
@@ -151,6 +152,10 @@ pub trait Drafter: Send {
     /// Hears what became of its proposal.
     fn observe(&mut self, _verdict: &Verdict) {}
 
+    /// Hears that it is not asked: in a round without drafts, and when a text ends or is given up. What it does besides,
+    /// as on another thread, would now only take time from the expert.
+    fn rest(&mut self) {}
+
     /// Hears of a text that is complete, the first `prompt` tokens of which are its prompt: for drafters that remember
     /// texts, which need not have been asked in its last rounds. Of texts that were broken off they are not told.
     fn end(&mut self, _sequence: &[TokenId], _prompt: usize) {}
@@ -193,6 +198,12 @@ pub trait Drafter: Send {
     /// do not say. Empty where it does not know.
     fn confidences(&self) -> &[f64] {
         &[]
+    }
+
+    /// Whether its proposals come from several drafters, how sure of which does not compare. A draft length that learns
+    /// then goes by positions alone.
+    fn mixes_beliefs(&self) -> bool {
+        false
     }
 
     /// What was counted of each of the drafters it is made of, for reports. Empty for one that is not made of others.
@@ -253,6 +264,10 @@ impl<D: Drafter + ?Sized> Drafter for Box<D> {
         (**self).observe(verdict);
     }
 
+    fn rest(&mut self) {
+        (**self).rest();
+    }
+
     fn end(&mut self, sequence: &[TokenId], prompt: usize) {
         (**self).end(sequence, prompt);
     }
@@ -277,6 +292,10 @@ impl<D: Drafter + ?Sized> Drafter for Box<D> {
 
     fn confidences(&self) -> &[f64] {
         (**self).confidences()
+    }
+
+    fn mixes_beliefs(&self) -> bool {
+        (**self).mixes_beliefs()
     }
 
     fn parts(&self) -> Vec<PartCounts> {

@@ -150,6 +150,84 @@ fn the_one_that_pays_most_is_used_and_a_change_is_noticed() {
     assert_eq!(again(), again());
 }
 
+/// Has something to say every so many rounds, and takes its time in any case; 0 for never.
+struct Seldom(Talker, u64, u64);
+
+impl Drafter for Seldom {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn propose(
+        &mut self,
+        sequence: &[TokenId],
+        request: &DraftRequest<'_>,
+        draws: &mut dyn Draws,
+    ) -> Result<Proposal, ModelError> {
+        self.1 += 1;
+        let proposal = self.0.propose(sequence, request, draws)?;
+        Ok(if self.2 > 0 && self.1.is_multiple_of(self.2) { proposal } else { Proposal::empty() })
+    }
+}
+
+/// Tokens a second of 400 rounds in which the expert takes 10 ms and as many tokens stand as the drafter is called.
+fn speed(parts: impl FnOnce(&Hands) -> Vec<Box<dyn Drafter>>) -> f64 {
+    let clock = Hands::default();
+    let mut hybrid = HybridDrafter::new(parts(&clock)).unwrap().with_clock(clock.clone());
+    let mut tokens = 0;
+    for _ in 0..400 {
+        let proposal = propose(&mut hybrid, 4);
+        clock.pass(10);
+        tokens += 1;
+        let Some(token) = proposal.tokens.first() else { continue };
+        tokens += *token as usize;
+        hybrid.observe(&Verdict { accepted: *token as usize, next: 0, origin: Origin::Replacement });
+    }
+    tokens as f64 / clock.now().as_secs_f64()
+}
+
+/// A hybrid of a drafter that looks tokens up, or a quick model, and one that is of no use.
+#[test]
+fn a_bad_partner_does_not_spoil_a_good_drafter() {
+    let lookup = |clock: &Hands| Box::new(Seldom(Talker::new(3, 0, clock), 0, 3)) as Box<dyn Drafter>;
+    let model = |clock: &Hands| Box::new(Talker::new(2, 3, clock)) as Box<dyn Drafter>;
+    let useless = |clock: &Hands| Box::new(Talker::new(0, 12, clock)) as Box<dyn Drafter>;
+    let mute = |clock: &Hands| Box::new(Seldom(Talker::new(1, 12, clock), 0, 0)) as Box<dyn Drafter>;
+    for good in [&lookup as &dyn Fn(&Hands) -> Box<dyn Drafter>, &model] {
+        let alone = speed(|clock| vec![good(clock), Box::new(NoDrafter)]);
+        for bad in [&useless as &dyn Fn(&Hands) -> Box<dyn Drafter>, &mute] {
+            let spoilt = speed(|clock| vec![bad(clock), Box::new(NoDrafter)]);
+            for [first, second] in [[good, bad], [bad, good]] {
+                let both = speed(|clock| vec![first(clock), second(clock)]);
+                assert!(both > 0.94 * alone, "{both} tokens a second, and {alone} without the other");
+            }
+            assert!((85.0..100.1).contains(&spoilt), "about as without drafts: {spoilt}");
+        }
+    }
+    // Two that are of use are better than each of them.
+    let both = speed(|clock| vec![lookup(clock), model(clock)]);
+    let alone = [&lookup as &dyn Fn(&Hands) -> _, &model]
+        .map(|part| speed(|clock| vec![part(clock), Box::new(NoDrafter)]));
+    assert!(both > alone[0] && both > alone[1], "{both} and {alone:?}");
+}
+
+/// Where a rule needs scores in any case, everybody may be asked.
+#[test]
+fn who_is_left_out_still_answers_where_scores_are_needed() {
+    let clock = Hands::default();
+    let parts = [Talker::new(0, 30, &clock), Talker::new(0, 40, &clock)];
+    let parts = parts.map(|part| Box::new(part) as Box<dyn Drafter>);
+    let mut hybrid = HybridDrafter::new(parts.into()).unwrap().with_clock(clock.clone());
+    for _ in 0..12 {
+        if !propose(&mut hybrid, 4).tokens.is_empty() {
+            clock.pass(10);
+            hybrid.observe(&Verdict { accepted: 0, next: 0, origin: Origin::Replacement });
+        }
+    }
+    assert!(propose(&mut hybrid, 4).tokens.is_empty(), "both are worse than silence");
+    assert_eq!(propose(&mut hybrid, 0).scores.len(), 1);
+}
+
 #[test]
 fn who_is_unsure_or_has_nothing_gives_way() {
     let clock = Hands::default();
@@ -186,7 +264,10 @@ fn a_hybrid_is_what_all_its_parts_are() {
         (hybrid.name(), hybrid.vocab_size(), hybrid.context_len()),
         ("suffix+model", Some(9), Some(50))
     );
-    assert!(!hybrid.is_calibrated() && !hybrid.is_stepwise());
+    assert!(!hybrid.is_calibrated() && !hybrid.is_stepwise() && hybrid.mixes_beliefs());
+    let lookups: Vec<Box<dyn Drafter>> =
+        vec![Box::new(SuffixDrafter::default()), Box::new(NgramDrafter::default())];
+    assert!(!HybridDrafter::new(lookups).unwrap().mixes_beliefs());
     let hybrid = HybridDrafter::new(vec![model(9, 50), model(9, 30)]).unwrap();
     assert!(hybrid.is_calibrated() && hybrid.is_stepwise() && hybrid.context_len() == Some(30));
 }

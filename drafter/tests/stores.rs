@@ -206,6 +206,9 @@ fn drafters_on_several_threads_share_a_store() {
     assert_eq!(names(folder.path()), ["store"]);
 }
 
+/// After so long a test fails, which else would hang.
+const LONG: Duration = Duration::from_mins(2);
+
 /// The texts of the nth store a child saves.
 fn nth(n: usize) -> Vec<Vec<TokenId>> {
     vec![vec![(n % 100) as TokenId; 20_000 + n % 7]]
@@ -225,7 +228,6 @@ fn a_process_killed_while_it_saves_leaves_a_whole_store() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
     suffix(&nth(0)).save(&path, vocabulary()).unwrap();
-    let mut changed = 0;
     for kill in 0..8 {
         let before = fs::read(&path).unwrap();
         let mut child = Command::new(std::env::current_exe().unwrap())
@@ -237,16 +239,15 @@ fn a_process_killed_while_it_saves_leaves_a_whole_store() {
             .unwrap();
         // It has saved something, and is somewhere in the middle of the next.
         let start = Instant::now();
-        while fs::read(&path).unwrap() == before && start.elapsed() < Duration::from_secs(5) {
+        while fs::read(&path).unwrap() == before {
+            assert!(start.elapsed() < LONG, "the child saved nothing");
             std::thread::sleep(Duration::from_millis(1));
         }
         std::thread::sleep(Duration::from_micros(700 * kill));
         child.kill().unwrap();
         child.wait().unwrap();
-        changed += usize::from(fs::read(&path).unwrap() != before);
         let texts = load(&path).unwrap().texts().concat();
         let n = texts[0] as usize;
         assert!((n..=n + 100_000).step_by(100).any(|n| nth(n)[0] == texts), "{n} and {} tokens", texts.len());
     }
-    assert!(changed > 0, "the children saved nothing");
 }

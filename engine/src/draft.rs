@@ -149,6 +149,7 @@ impl Session<'_> {
         let left = self.emitter.left() - 1;
         let score_after = self.rule.needs_draft_after();
         if !self.bounds.drafts() || (left == 0 && !score_after) {
+            self.engine.drafter.rest();
             return Ok(Draft::default());
         }
         if let Some(constrained) = self.constrained.clone() {
@@ -156,6 +157,7 @@ impl Session<'_> {
         }
         let max = self.plan.max.min(left);
         if max == 0 && !score_after {
+            self.engine.drafter.rest();
             return Ok(Draft::default());
         }
         let sequence = std::mem::take(&mut self.sequence);

@@ -18,6 +18,7 @@ pub(crate) fn way(
     (verifier, drafter): (&Verifier, &dyn Drafter),
 ) -> Way {
     let rows = match sampler.is_argmax() {
+        _ if drafter.mixes_beliefs() => Rows::Away,
         false => Rows::There,
         true if verifier.keeps_rows() || !drafter.is_calibrated() => Rows::Away,
         true => Rows::Read,
@@ -83,6 +84,9 @@ impl Session<'_> {
         let mut drawn = proposal.tokens.iter().zip(&proposal.scores);
         let points = drawn.all(|(token, scores)| scores.probs().as_point() == Some(*token));
         if self.engine.drafter.is_calibrated() || confidences.len() != proposal.tokens.len() || !points {
+            return Vec::new();
+        }
+        if matches!(self.bounds, Bounds::Learnt) && self.engine.drafter.mixes_beliefs() {
             return Vec::new();
         }
         let length = match (&self.bounds, &self.plan.cut) {

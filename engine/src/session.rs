@@ -247,6 +247,9 @@ impl<'a> Session<'a> {
         if step.finish.is_some() {
             self.engine.drafter.end(&self.sequence, self.prompt);
         }
+        if !matches!(self.state, State::Running) {
+            self.engine.drafter.rest();
+        }
         Ok(step)
     }
 
@@ -260,6 +263,13 @@ impl<'a> Session<'a> {
         }
         self.state = State::Failed(error);
         Ok(Step::text_only(held))
+    }
+}
+
+impl Drop for Session<'_> {
+    /// Nobody waits for drafts any more.
+    fn drop(&mut self) {
+        self.engine.drafter.rest();
     }
 }
 

@@ -29,7 +29,7 @@ pub(crate) fn check_tree(
         return fail(ErrorKind::Option, message.into());
     }
     if !engine.verifier.reads_trees() {
-        let message = "the expert cannot read a tree of drafts in one pass; draft without a tree";
+        let message = "the expert cannot read a tree of drafts in one pass, as a model with an early exit (`exit:`) cannot; draft without a tree, or skip layers instead (`skip:`)";
         return fail(ErrorKind::Option, message.into());
     }
     if !engine.drafter.drafts_trees() {

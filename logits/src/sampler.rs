@@ -305,9 +305,6 @@ mod tests {
         struct Notes;
         impl LogitsProcessor for Notes {
             fn process(&self, _: &Context<'_>, _: &mut [f32]) {}
-            fn is_pure(&self) -> bool {
-                false
-            }
         }
         let options = SamplingOptions { top_k: 3, temperature: 0.5, ..Default::default() };
         let one = sampler(&options);
@@ -319,7 +316,8 @@ mod tests {
             "processors are not looked into"
         );
         assert!(!one.is_same(&sampler(&SamplingOptions { top_k: 4, ..options })));
-        assert!(user.is_pure() && !user.with_processor(Arc::new(Notes)).is_pure());
+        assert!(user.is_pure(), "what is built in says so");
+        assert!(!user.with_processor(Arc::new(Notes)).is_pure(), "who says nothing may take notes");
     }
 
     #[test]

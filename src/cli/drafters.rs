@@ -123,6 +123,14 @@ impl DrafterPart {
         }
     }
 
+    /// Which of the expert's own layers draft, if it does so for itself.
+    pub(crate) fn shortcut(&self) -> Option<&Shortcut> {
+        match &self.kind {
+            Kind::Shortcut(shortcut) => Some(shortcut),
+            _ => None,
+        }
+    }
+
     pub(crate) fn make(&self) -> Box<dyn Drafter> {
         let drafter = (self.make)();
         let Some((options, report)) = &self.ahead else { return drafter };

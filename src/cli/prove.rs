@@ -34,6 +34,8 @@ pub(crate) fn run(args: &ProveArgs) -> Outcome {
     let prompts = prompts(args, &expert)?;
     let pair = if let Some(model) = drafter.model() {
         Pair::of_models(expert.clone(), model.clone())
+    } else if let Some(shortcut) = drafter.shortcut() {
+        Pair::of_shortcut(&expert, shortcut)?
     } else {
         let drafter = drafter.clone();
         Pair::new(expert.clone(), move || drafter.make())

@@ -1,9 +1,10 @@
 //! What is to be proved.
 
 use super::Remembering;
+use crate::self_speculation;
 use drafthorse_drafter::{Drafter, ModelDrafter};
-use drafthorse_engine::{Engine, Error};
-use drafthorse_model::{CachedModel, LanguageModel, SequenceModel};
+use drafthorse_engine::{Engine, EngineBuilder, Error};
+use drafthorse_model::{CachedModel, LanguageModel, ModelError, SequenceModel, Shortcut, Transformer};
 use std::sync::Arc;
 
 /// Bytes of rows that each of the two models of the quick engines remembers.
@@ -45,7 +46,11 @@ pub struct Pair<M> {
     remembering: Arc<Remembering<M>>,
     drafter: Make,
     quick_drafter: Option<Make>,
+    /// Begins an engine, where expert and drafter belong together.
+    begin: Option<Begin>,
 }
+
+type Begin = Box<dyn Fn() -> EngineBuilder + Send + Sync>;
 
 impl<M> std::fmt::Debug for Pair<M> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -57,7 +62,7 @@ impl<M: LanguageModel> Pair<M> {
     /// An expert with any drafter.
     pub fn new(expert: Arc<M>, drafter: impl Fn() -> Box<dyn Drafter> + Send + Sync + 'static) -> Self {
         let remembering = Arc::new(Remembering::new(expert.clone(), MEMORY));
-        Self { expert, remembering, drafter: Box::new(drafter), quick_drafter: None }
+        Self { expert, remembering, drafter: Box::new(drafter), quick_drafter: None, begin: None }
     }
 
     /// An expert with a model that drafts.
@@ -69,9 +74,27 @@ impl<M: LanguageModel> Pair<M> {
     }
 }
 
+impl Pair<Transformer> {
+    /// A model that drafts for itself, in engines as [`self_speculation::builder`] begins them: with an early exit,
+    /// expert and drafter share what they have read. Texts that are compared token by token come from those; laws
+    /// are drawn, as of other pairs, from models that remember their forwards, and so from the shortened model apart.
+    ///
+    /// # Errors
+    ///
+    /// The shortcut is impossible in this model.
+    pub fn of_shortcut(expert: &Arc<Transformer>, shortcut: &Shortcut) -> Result<Self, ModelError> {
+        self_speculation::builder(expert, shortcut)?;
+        let short = Arc::new(expert.shortened(shortcut)?);
+        let (model, shortcut) = (expert.clone(), shortcut.clone());
+        let begin = move || self_speculation::builder(&model, &shortcut).expect("it was begun before");
+        Ok(Self { begin: Some(Box::new(begin)), ..Self::of_models(expert.clone(), short) })
+    }
+}
+
 impl<M: LanguageModel> Subject for Pair<M> {
     fn engine(&self, draft_length: usize) -> Result<Engine, Error> {
-        let builder = Engine::builder().expert(self.expert.clone()).drafter(self.drafter());
+        let apart = || Engine::builder().expert(self.expert.clone()).drafter(self.drafter());
+        let builder = self.begin.as_ref().map_or_else(apart, |begin| begin());
         builder.draft_length(draft_length).build()
     }
 

@@ -12,7 +12,9 @@ use std::time::Duration;
 /// The merit of a drafter is how many tokens a second its rounds give, the expert's pass included, as far as verdicts
 /// said. Now and then another one than the best is asked first, ever less often while nothing changes. A drafter that
 /// knows how sure it is ([`Drafter::confidences`]) gives way to the next where it is not sure enough of its first token;
-/// its proposal is used if nobody else has one.
+/// its proposal is used if nobody else has one. One whose rounds give no more than rounds without a draft would, or that
+/// takes long to say nothing, is not asked at all but for those attempts, unless scores are wanted in any case: a bad
+/// drafter does not spoil a good one.
 ///
 /// The choice depends on rounds that are over and on what is said of distributions, never on a token, so every rule
 /// keeps its law. It depends on times, too, so that the same seed need not give the same text, unless the rule follows
@@ -29,6 +31,10 @@ pub struct HybridDrafter {
     chosen: Option<usize>,
     /// How long that took to draft, and when it was there.
     drafted: (Duration, Duration),
+    /// When nobody had anything to say, if that was so in the last round.
+    silent: Option<Duration>,
+    /// The least time of a round in which nobody had.
+    quiet: Option<Duration>,
 }
 
 /// One of the drafters of a hybrid.
@@ -67,11 +73,12 @@ impl HybridDrafter {
         for (at, right) in drafters.iter().enumerate() {
             drafters[..at].iter().try_for_each(|left| check_tokens(&**left, &**right))?;
         }
-        let name = drafters.iter().map(super::super::drafter::Drafter::name).collect::<Vec<_>>().join("+");
+        let name = drafters.iter().map(Drafter::name).collect::<Vec<_>>().join("+");
         let parts = drafters.into_iter().map(Part::new).collect();
         let (probing, clock) = (Probing::default(), Box::new(SystemClock::default()));
         let (min_confidence, drafted) = (Self::MIN_CONFIDENCE, Default::default());
-        Ok(Self { parts, name, min_confidence, probing, clock, chosen: None, drafted })
+        let (chosen, silent, quiet) = (None, None, None);
+        Ok(Self { parts, name, min_confidence, probing, clock, chosen, drafted, silent, quiet })
     }
 
     /// How sure of its first token a drafter must be not to give way; 0 to 1.
@@ -94,13 +101,22 @@ impl HybridDrafter {
         self
     }
 
+    /// In which order they are asked; `all` of them, or who may be of use.
+    fn order(&mut self, all: bool) -> Vec<usize> {
+        if let Some(silent) = self.silent.take() {
+            let time = self.clock.now().saturating_sub(silent);
+            self.quiet = Some(self.quiet.map_or(time, |quiet| quiet.min(time)));
+        }
+        let merits: Vec<_> = self.parts.iter().map(|part| part.merit).collect();
+        self.probing.order(&merits, self.quiet, all)
+    }
+
     /// Asks the drafters in the order of their merit; the first that is sure, or else the first that says anything, with
     /// what it says.
-    fn ask<T>(&mut self, mut ask: impl Ask<T>) -> Result<Option<T>, ModelError> {
-        let merits: Vec<_> = self.parts.iter().map(|part| part.merit).collect();
+    fn ask<T>(&mut self, all: bool, mut ask: impl Ask<T>) -> Result<Option<T>, ModelError> {
         let (mut found, mut unsure) = (None, None);
         self.chosen = None;
-        for index in self.probing.order(&merits) {
+        for index in self.order(all) {
             let start = self.clock.now();
             let part = &mut self.parts[index];
             part.counts.asked += 1;
@@ -130,7 +146,7 @@ impl HybridDrafter {
     fn learn(&mut self, verdict: &Verdict) -> Option<&mut dyn Drafter> {
         let (time, since) = self.drafted;
         let part = &mut self.parts[self.chosen.take()?];
-        part.merit.learn(verdict.accepted + 1, time + self.clock.now().saturating_sub(since));
+        part.merit.learn(verdict.accepted + 1, time, self.clock.now().saturating_sub(since));
         part.counts.examined += verdict.examined() as u64;
         part.counts.accepted += verdict.accepted as u64;
         Some(&mut *part.drafter)
@@ -207,7 +223,11 @@ impl Drafter for HybridDrafter {
         request: &DraftRequest<'_>,
         draws: &mut dyn Draws,
     ) -> Result<Proposal, ModelError> {
-        let proposal = self.ask(|drafter: &mut dyn Drafter| chain(drafter, sequence, request, draws))?;
+        let proposal = self
+            .ask(request.score_after, |drafter: &mut dyn Drafter| chain(drafter, sequence, request, draws))?;
+        if proposal.is_none() {
+            self.silent = Some(self.clock.now());
+        }
         Ok(proposal.unwrap_or_else(Proposal::empty))
     }
 
@@ -229,7 +249,7 @@ impl Drafter for HybridDrafter {
         plan: &TreePlan,
         draws: &mut dyn Draws,
     ) -> Result<Option<DraftTree>, ModelError> {
-        self.ask(|drafter: &mut dyn Drafter| {
+        self.ask(request.score_after, |drafter: &mut dyn Drafter| {
             let tree = if drafter.drafts_trees() {
                 drafter.propose_tree(sequence, request, plan, draws)?
             } else {
@@ -249,6 +269,16 @@ impl Drafter for HybridDrafter {
             Some(drafter) => drafter.observe(&chain),
             None => (),
         }
+    }
+
+    fn rest(&mut self) {
+        self.silent = None;
+        self.parts.iter_mut().for_each(|part| part.drafter.rest());
+    }
+
+    /// Models are as sure as their rows say, those that look tokens up as they have been right before.
+    fn mixes_beliefs(&self) -> bool {
+        self.parts.iter().any(|part| part.drafter.is_calibrated() || part.drafter.mixes_beliefs())
     }
 
     fn confidences(&self) -> &[f64] {

@@ -126,6 +126,10 @@ impl Drafter for TranslatedDrafter {
         self.inner().is_stepwise()
     }
 
+    fn is_pure(&self) -> bool {
+        self.inner().is_pure()
+    }
+
     fn prepare(&mut self, sequence: &[TokenId]) -> Result<(), ModelError> {
         self.inner_mut().prepare(sequence)
     }
@@ -141,6 +145,10 @@ impl Drafter for TranslatedDrafter {
 
     fn observe(&mut self, verdict: &Verdict) {
         self.inner_mut().observe(verdict);
+    }
+
+    fn rest(&mut self) {
+        self.inner_mut().rest();
     }
 
     fn confidences(&self) -> &[f64] {

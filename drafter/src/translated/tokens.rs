@@ -35,9 +35,7 @@ impl TokenDrafter {
         let model = TranslatedModel::new(Box::new(model), translation.clone())?;
         Ok(Self { drafter: ModelDrafter::over(Box::new(model)).named("tli"), translation, context })
     }
-}
 
-impl TokenDrafter {
     /// How many more tokens can be drafted after `sequence`; `None` where the model cannot read that.
     fn room(&self, sequence: &[TokenId]) -> Option<usize> {
         self.translation.room(sequence, self.context)
@@ -63,6 +61,10 @@ impl Drafter for TokenDrafter {
 
     fn is_stepwise(&self) -> bool {
         true
+    }
+
+    fn is_pure(&self) -> bool {
+        self.drafter.is_pure()
     }
 
     fn prepare(&mut self, sequence: &[TokenId]) -> Result<(), ModelError> {

@@ -12,6 +12,7 @@ pub(super) struct About {
     pub(super) is_stepwise: bool,
     pub(super) is_pure: bool,
     pub(super) drafts_trees: bool,
+    pub(super) mixes_beliefs: bool,
 }
 
 impl About {
@@ -25,6 +26,7 @@ impl About {
             is_stepwise: drafter.is_stepwise(),
             is_pure: drafter.is_pure(),
             drafts_trees: drafter.drafts_trees(),
+            mixes_beliefs: drafter.mixes_beliefs(),
         }
     }
 

@@ -326,6 +326,31 @@ impl Drafter for Ahead {
         }
     }
 
+    /// Of drafters that remember texts, none is asked ahead.
+    fn end(&mut self, sequence: &[TokenId], prompt: usize) {
+        if !self.about.is_foreseeable() {
+            // If it panics, the next to ask says so.
+            let _ = self.shared.guarded(&mut self.shared.drafter(), |drafter| {
+                drafter.end(sequence, prompt);
+                Ok(())
+            });
+        }
+    }
+
+    /// The other thread ends with the step it is in. Where nothing is drafted ahead, the drafter rests too.
+    fn rest(&mut self) {
+        self.shared.next_epoch();
+        self.shared.forget();
+        self.pays.interrupt();
+        if !self.about.is_foreseeable() {
+            // Nobody else asks it. If it panics, the next to ask says so.
+            let _ = self.shared.guarded(&mut self.shared.drafter(), |drafter| {
+                drafter.rest();
+                Ok(())
+            });
+        }
+    }
+
     fn drafts_trees(&self) -> bool {
         self.about.drafts_trees
     }
@@ -356,6 +381,10 @@ impl Drafter for Ahead {
 
     fn confidences(&self) -> &[f64] {
         &self.confidences
+    }
+
+    fn mixes_beliefs(&self) -> bool {
+        self.about.mixes_beliefs
     }
 
     /// Waits for the step the other thread is in.

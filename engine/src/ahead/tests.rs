@@ -2,6 +2,7 @@
 
 mod drafts;
 mod measure;
+mod rest;
 mod trouble;
 
 use super::{Ahead, AheadOptions, AheadWhen, AheadWhy};
@@ -20,6 +21,8 @@ use std::{
 };
 
 const VOCAB: usize = 6;
+/// After so long a test fails, which else would hang.
+const LONG: Duration = Duration::from_mins(1);
 
 fn always(outcomes: usize) -> AheadOptions {
     AheadOptions { outcomes, when: AheadWhen::Always }

@@ -107,9 +107,27 @@ pub(super) fn share_of<S: Simd>(
     rows: std::ops::Range<usize>,
     out: &Out<'_>,
 ) {
+    if inputs.tree.is_none() {
+        return share_along(simd, inputs, kv_head, rows, None, out);
+    }
+    // Each row of a tree has a path of its own.
+    for row in rows {
+        share_along(simd, inputs, kv_head, row..row + 1, inputs.path(row).as_deref(), out);
+    }
+}
+
+/// Rows that lie on one path, or one after the other.
+#[inline(always)]
+fn share_along<S: Simd>(
+    simd: S,
+    inputs: Inputs<'_>,
+    kv_head: usize,
+    rows: std::ops::Range<usize>,
+    path: Option<&[usize]>,
+    out: &Out<'_>,
+) {
     let group = inputs.shape.heads / inputs.shape.kv_heads;
     let queries = rows.len() * group;
-    let path = inputs.path(rows.start);
     let mut scratch = Vec::new();
     let mut first = 0;
     while first < queries {
@@ -120,7 +138,7 @@ pub(super) fn share_of<S: Simd>(
             let query = first + i.min(count - 1);
             *place = (rows.start + query / group, kv_head * group + query % group);
         }
-        let tile = Tile { inputs, kv_head, path: path.as_deref(), places, count };
+        let tile = Tile { inputs, kv_head, path, places, count };
         match inputs.keys {
             Cache::F32(keys) => score::<S, Full>(simd, tile, keys, &mut scratch),
             Cache::F16(keys) => score::<S, Half>(simd, tile, keys, &mut scratch),

@@ -378,6 +378,29 @@ fn attention() {
     on_every_instruction_set(&Attention);
 }
 
+/// Rows that see nothing, everything, or only those after them: whatever a caller says of a tree, nothing outside the
+/// cache is read, and every value is a mean of the cache's.
+#[test]
+fn ancestors_of_no_tree_stay_within_the_cache() {
+    let (m, start, d) = (4, 2, 3);
+    let shape = AttentionShape { heads: 1, kv_heads: 1, head_dim: d, start, window: None };
+    let [query, keys] = [1, 2].map(|seed| values((start + m) * d, seed));
+    for pattern in 0..1_u32 << (m * m) {
+        let tree: Vec<bool> = (0..m * m).map(|bit| pattern >> bit & 1 == 1).collect();
+        let ones = vec![1.0; (start + m) * d];
+        let inputs = Inputs {
+            query: &query[..m * d],
+            keys: Cache::F32(&keys),
+            values: Cache::F32(&ones),
+            tree: Some(&tree),
+            shape,
+        };
+        let mut out = vec![0.0; m * d];
+        super::attention::attention(inputs, &mut out);
+        assert_near(&out, &vec![1.0; m * d], "a mean of ones");
+    }
+}
+
 /// The comparison sees a wrong value.
 #[test]
 #[should_panic(expected = "value 2")]

@@ -16,6 +16,10 @@ impl LogitsProcessor for BadWords {
             }
         }
     }
+
+    fn is_pure(&self) -> bool {
+        true
+    }
 }
 
 /// Bans every token that would make `n` tokens in a row stand in the text, prompt included, a second time; 0 is
@@ -37,6 +41,10 @@ impl LogitsProcessor for NoRepeatNgram {
                 ban(row, ngram[n - 1]);
             }
         }
+    }
+
+    fn is_pure(&self) -> bool {
+        true
     }
 }
 

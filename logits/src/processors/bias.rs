@@ -13,6 +13,10 @@ impl LogitsProcessor for LogitBias {
             }
         }
     }
+
+    fn is_pure(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

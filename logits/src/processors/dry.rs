@@ -132,6 +132,10 @@ impl LogitsProcessor for Dry {
         let breakers = Breakers::new(&self.breakers);
         ReadyDry { dry: Cow::Borrowed(self), breakers }.process(context, row);
     }
+
+    fn is_pure(&self) -> bool {
+        true
+    }
 }
 
 impl LogitsProcessor for ReadyDry<'_> {
@@ -155,6 +159,10 @@ impl LogitsProcessor for ReadyDry<'_> {
                 *logit = bounded(*logit, (f64::from(*logit) - penalty) as f32);
             }
         });
+    }
+
+    fn is_pure(&self) -> bool {
+        true
     }
 }
 

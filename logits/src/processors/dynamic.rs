@@ -38,6 +38,10 @@ impl LogitsProcessor for DynamicTemperature {
             simd::shift_and_divide(row, max, temperature);
         }
     }
+
+    fn is_pure(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

@@ -17,6 +17,10 @@ impl LogitsProcessor for MinTokens {
             self.ends.iter().for_each(|end| ban(row, *end));
         }
     }
+
+    fn is_pure(&self) -> bool {
+        true
+    }
 }
 
 /// Forces a token at the beginning of a text, or at its end if it gets that long; the prompt does not count.
@@ -41,6 +45,10 @@ impl LogitsProcessor for Forced {
                 *logit = 0.0;
             }
         }
+    }
+
+    fn is_pure(&self) -> bool {
+        true
     }
 }
 

@@ -44,9 +44,10 @@ pub trait LogitsProcessor: Send + Sync {
     fn process(&self, context: &Context<'_>, row: &mut [f32]);
 
     /// Whether it may be asked of contexts that never come to be, from another thread, at any time. One that takes
-    /// notes of the text says no, and no drafts are made ahead of it.
+    /// notes of the text must not, and without a word nothing of the kind is taken for granted: then no drafts are made
+    /// ahead. The processors of this crate all say yes.
     fn is_pure(&self) -> bool {
-        true
+        false
     }
 }
 
@@ -66,6 +67,10 @@ macro_rules! process_alone {
         $(impl crate::processors::LogitsProcessor for $truncation {
             fn process(&self, context: &crate::Context<'_>, row: &mut [f32]) {
                 crate::candidates::Truncation::exclude(self, &crate::candidates::Place::of(context, 0), row);
+            }
+
+            fn is_pure(&self) -> bool {
+                true
             }
         })*
     };

@@ -23,6 +23,10 @@ impl LogitsProcessor for Repetition {
             }
         });
     }
+
+    fn is_pure(&self) -> bool {
+        true
+    }
 }
 
 /// Lowers the logit of each *generated* token by `presence`, and by `frequency` for every time it was
@@ -45,6 +49,10 @@ impl LogitsProcessor for PresenceFrequency {
                 *logit = bounded(*logit, *logit - (self.presence + self.frequency * count as f32));
             }
         });
+    }
+
+    fn is_pure(&self) -> bool {
+        true
     }
 }
 

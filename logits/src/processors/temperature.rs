@@ -14,6 +14,10 @@ impl LogitsProcessor for Temperature {
             simd::shift_and_divide(row, max, self.0);
         }
     }
+
+    fn is_pure(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

@@ -54,6 +54,10 @@ impl LogitsProcessor for Xtc {
     fn process(&self, context: &Context<'_>, row: &mut [f32]) {
         self.exclude(&Place::of(context, self.seed), row);
     }
+
+    fn is_pure(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

@@ -33,6 +33,17 @@ struct Text {
     prompt_time: Duration,
 }
 
+/// What drafts cost is counted in rows of the drafter's model. A drafter of another kind would look as if it cost nothing.
+fn check_countable(drafter: &DrafterPart) -> Result<(), Failure> {
+    if drafter.is_none() || drafter.is_lookup() || drafter.model().is_some() {
+        return Ok(());
+    }
+    let name = drafter.name();
+    Err(Failure::new(format!(
+        "sweep counts the rows of a drafter, and those of drafter `{name}` cannot be counted; name a model with the expert's tokens, or one of ngram, suffix and memory, or measure times with `drafthorse bench`"
+    )))
+}
+
 /// Models that count their rows, anew for each text, so that what an earlier one left in a cache helps nobody.
 struct Counters {
     expert: Arc<Counted<Transformer>>,
@@ -54,6 +65,7 @@ impl Counters {
 
 impl<'a> Measure<'a> {
     pub(super) fn new(args: &SweepArgs, parts: &'a Parts) -> Result<Self, Failure> {
+        check_countable(&parts.drafter)?;
         let mut stop_tokens = parts.expert.generation_config().eos.clone();
         stop_tokens.retain(|&token| !args.ignore_eos && (token as usize) < parts.expert.config().vocab_size);
         let options = SessionOptions {

@@ -183,3 +183,16 @@ pub(crate) const BINARY: [&str; 6] = [
     "cascade-diff-log",
     "cascade-opt-log",
 ];
+
+/// The same before and after sampling.
+pub(crate) fn scores(weights: &[f64]) -> Scores {
+    Scores::from_probs(probs(weights), probs(weights))
+}
+
+/// The `count` most probable tokens, the lowest id among equals.
+pub(crate) fn top(q: &Probs, count: usize) -> Vec<TokenId> {
+    let mut all: Vec<TokenId> = (0..q.vocab_size() as TokenId).collect();
+    all.sort_by(|a, b| q.get(*b).total_cmp(&q.get(*a)));
+    all.truncate(count);
+    all
+}
