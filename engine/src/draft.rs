@@ -198,8 +198,13 @@ impl Session<'_> {
             let count = if asked { own } else { 1 };
             let mut more =
                 self.ask(&text, self.memory_after(&draft.proposal), count, asked && score_after)?;
+            let mut sure = self.cut(&mut more);
             constrained.cut(&text[self.prompt..], &mut more);
             let at = draft.sources.len();
+            if at == 0 && !stepwise {
+                sure.truncate(more.tokens.len());
+                draft.sure = sure;
+            }
             draft.whole = draft.whole.or((!stepwise).then_some(at..at + more.tokens.len()));
             let after = more.scores.len() > more.tokens.len();
             asked |= more.tokens.is_empty();

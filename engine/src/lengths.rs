@@ -4,6 +4,7 @@ use crate::{
     Asked, Error, Session, SessionOptions, Step,
     draft::Draft,
     length::{Bounds, Choices, Controller, Outcome, Plan, Rows, Times, TreeOutcome, Way, Why},
+    watch::Watch,
 };
 use drafthorse_drafter::Drafter;
 use drafthorse_logits::{Proposal, Sampler, TreeShape, Verdict};
@@ -15,7 +16,7 @@ pub(crate) fn way(
     options: &SessionOptions,
     rule: &dyn AcceptanceRule,
     sampler: &Sampler,
-    (verifier, drafter): (&Verifier, &dyn Drafter),
+    (verifier, drafter, watch): (&Verifier, &dyn Drafter, &Watch),
 ) -> Way {
     let rows = match sampler.is_argmax() {
         _ if drafter.mixes_beliefs() => Rows::Away,
@@ -34,7 +35,8 @@ pub(crate) fn way(
         rule: rule.name().to_owned(),
         rows,
         constrained: options.constraint.is_some(),
-        whole_rows: options.log_probs.is_some() || options.guide.is_some() || options.certainties,
+        keeps_logits: options.log_probs.is_some() || watch.is_on(),
+        guided: options.guide.is_some(),
     }
 }
 

@@ -96,7 +96,8 @@ impl<'a> Session<'a> {
         draft_length.check()?;
         let depth =
             options.tree.as_ref().map(|plan| check_tree(plan, options, &*rule, engine)).transpose()?;
-        let way = lengths::way(options, &*rule, &sampler, (&engine.verifier, &*engine.drafter));
+        let watch = Watch::new(options)?;
+        let way = lengths::way(options, &*rule, &sampler, (&engine.verifier, &*engine.drafter, &watch));
         let bounds = match depth {
             Some(depth) if way.trees.is_some() => engine.learnt.bounds(&Adaptive::up_to(depth).into(), way),
             Some(depth) => engine.learnt.bounds(&depth.into(), way),
@@ -126,7 +127,7 @@ impl<'a> Session<'a> {
             bounds,
             plan: Plan::default(),
             read: 0,
-            watch: Watch::new(options)?,
+            watch,
             guessing: Guessing::default(),
             measure_price: options.measure_price,
             log_probs: options.log_probs,

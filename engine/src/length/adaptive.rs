@@ -8,8 +8,13 @@ use super::{DraftCosts, DraftLengthError};
 /// [`Engine`](crate::Engine) from text to text. It never looks at a token to decide whether that token is proposed.
 ///
 /// What it may lose against plain decoding is bounded whatever the drafter does: it keeps an account of the time that
-/// speculation gained and lost, drafts only what that account can pay for if all of it is refused, and lets 0.7 % of
-/// the time accrue to try again. The gains it may spend are bounded too.
+/// speculation gained and lost, drafts only what that account can pay for if all of it is refused, and lets 0.6 % of
+/// the time accrue to try again, and up to 0.7 % for a drafter to read what it missed. The gains it may spend are
+/// bounded too.
+///
+/// Not covered: three drafts of one token at the very beginning (two where they take longer than a round without
+/// drafts), what the machine does once or is interrupted in, and that the drafter reads the prompt, which it does as
+/// long as drafts pay and for at least every 16th text.
 ///
 /// Measured times differ from run to run, and with them draft lengths. The law of a text never does, but under rules that
 /// draw by the ratio of two probabilities the text of a seed does. [`with_costs`](Self::with_costs) goes by given times

@@ -3,7 +3,7 @@
 use super::{
     Adaptive,
     acceptance::Acceptance,
-    account::Account,
+    account::{Account, TRIAL},
     costs::Costs,
     learning::{FREE, PAUSES},
     marginal::Marginal,
@@ -15,8 +15,10 @@ use std::sync::Arc;
 
 /// By how much a draft must promise to be better than none.
 pub(super) const MARGIN: f64 = 1.02;
-/// While it drafts, a plain round every so many rounds: what drafts are compared with changes too.
-const PLAIN_EVERY: u32 = 64;
+/// While it drafts, a plain round every so many rounds, fewer where drafts promise more than
+const PLAIN_EVERY: (u32, u32) = (8, 64);
+/// so many times what plain rounds give: what drafts are compared with changes too.
+const CLEAR: f64 = 1.2;
 /// While it drafts, another length every so many rounds,
 const OTHER_EVERY: u32 = 16;
 /// if it promises to lose no more than this share.
@@ -25,6 +27,10 @@ const OTHER_LOSS: f64 = 0.1;
 const TEXTS: u32 = 16;
 /// As if it had been measured so often: what was given.
 const GIVEN: f64 = 8.0;
+/// Drafts of one token at the beginning that are made whatever they take.
+const FIRST: u32 = 2;
+/// Longer drafts than any that was measured are at most so many times as long.
+const LONGER: usize = 2;
 
 /// What a round may draft.
 #[derive(Clone, Debug, Default)]
@@ -80,6 +86,8 @@ pub(crate) struct Controller {
     pub(super) acceptance: Acceptance,
     pub(super) account: Account,
     pub(super) pays: bool,
+    /// Drafts that were asked for and such that came, as long as too little is known of them.
+    pub(super) opening: Option<(u32, u32)>,
     pub(super) since_plain: u32,
     pub(super) since_other: u32,
     /// How often another length was tried.
@@ -110,6 +118,7 @@ impl Controller {
                 .map_or_else(Acceptance::default, |costs| Acceptance::seeded(&costs.acceptance, GIVEN)),
             account: Account::default(),
             pays: true,
+            opening: given.is_none_or(|costs| costs.draft.is_empty() && !adaptive.frozen).then_some((0, 0)),
             since_plain: 0,
             since_other: 0,
             others: 0,
@@ -140,8 +149,12 @@ impl Controller {
 
     /// Learns what reading a prompt cost the drafter.
     pub(crate) fn prepared(&mut self, tokens: usize, seconds: f64) {
-        if !self.frozen {
-            self.costs.learn_reading(tokens, seconds);
+        if self.frozen {
+            return;
+        }
+        self.costs.learn_reading(tokens, seconds);
+        if !self.pays {
+            self.account.lose(seconds, self.costs.round(0));
         }
     }
 
@@ -154,9 +167,15 @@ impl Controller {
         if !self.costs.knows_plain() {
             return Plan { why: Why::Plain, ..Plan::default() };
         }
-        if !self.costs.knows_drafts() {
-            // What it costs is not known, so as little as possible.
-            return self.probe(1, lag, self.costs.rest(1));
+        if let Some((asked, _)) = self.opening {
+            // What it costs is not known, so as little as possible, and more than once: the first of all may have had to
+            // wait for anything.
+            let unknown = if self.costs.knows_drafts() { 0.0 } else { self.costs.rest(1) };
+            return if asked < FIRST {
+                self.planned(1, None, Why::Probe)
+            } else {
+                self.probe(1, lag, unknown)
+            };
         }
         if self.offers && self.costs.draft(1).max(self.costs.asking()) <= FREE * self.costs.round(0) {
             return self.look(room, lag);
@@ -191,7 +210,10 @@ impl Controller {
     /// A draft, now and then of another length or none.
     fn draft(&mut self, length: usize, room: usize, lag: usize) -> Plan {
         self.since_plain += 1;
-        if self.since_plain >= PLAIN_EVERY {
+        let rates = self.rates(length);
+        let clear = rates[length] > CLEAR * rates[0];
+        let every = if clear { PLAIN_EVERY.1 } else { PLAIN_EVERY.0 };
+        if self.since_plain >= every && !self.frozen {
             self.since_plain = 0;
             return Plan { why: Why::Plain, ..Plan::default() };
         }
@@ -221,11 +243,16 @@ impl Controller {
     }
 
     fn probe(&mut self, length: usize, lag: usize, unknown: f64) -> Plan {
-        let loss = self.loss(length, lag) + unknown;
-        if length == 0 || !self.account.affords(loss, self.costs.round(0)) {
-            return Plan { why: Why::Idle, ..Plan::default() };
+        let plain = self.costs.round(0);
+        let loss = |length: usize| match length {
+            1 => (self.loss(1, 0) + unknown).min(TRIAL * plain) + self.costs.catch_up(lag),
+            _ => self.loss(length, lag) + unknown,
+        };
+        let pays = |length: &usize| self.account.affords(loss(*length), plain);
+        match (1..=length).rev().find(pays) {
+            Some(length) => self.planned(length, None, Why::Probe),
+            None => Plan { why: Why::Idle, ..Plan::default() },
         }
-        self.planned(length, None, Why::Probe)
     }
 
     fn planned(&self, max: usize, stop: Option<Marginal>, why: Why) -> Plan {
@@ -265,7 +292,8 @@ impl Controller {
         let rates = self.rates(self.max);
         let plain = rates[0];
         let better = |a: &usize, b: &usize| rates[*a].total_cmp(&rates[*b]).then(b.cmp(a));
-        let best = (1..=self.max).max_by(better).unwrap_or(0);
+        let longest = if self.frozen { self.max } else { self.max.min(LONGER * self.costs.longest()) };
+        let best = (1..=longest).max_by(better).unwrap_or(0);
         let confident = self.acceptance.calibration.helps();
         let reached = if confident { self.reached_rate() } else { 0.0 };
         if rates[best].max(reached) <= MARGIN * plain {

@@ -70,10 +70,12 @@ const SLOPE: f64 = 0.1;
 const USUAL_LAG: usize = 4;
 /// What reading a token costs a drafter as long as nothing is known, in its own steps.
 const READ: f64 = 0.2;
+/// What is measured for the first time counts at most as so many times what was expected: much is only done once.
+const NEW: f64 = 1.5;
 
 /// What is known of the costs. All but the level is in units of the level, so that what slows everything down, a
 /// longer context or a neighbour on the machine, slows down what is not measured at the moment as well.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Costs {
     /// About the seconds of a plain round; 0 before the first.
     level: f64,
@@ -89,17 +91,42 @@ pub(super) struct Costs {
     starts: Vec<f64>,
     /// Whether the level was given.
     known: bool,
-    rounds: f64,
+    /// Rows and seconds of the last rounds, as long as all of them took much longer than expected, or all much shorter.
+    unusual: Vec<(usize, f64)>,
+}
+
+impl Default for Costs {
+    fn default() -> Self {
+        Self {
+            level: 0.0,
+            rows: Curve::new(Some(SLOPE)),
+            draft: Curve::new(None),
+            asked: Gauge::default(),
+            read: Gauge::default(),
+            prompt: None,
+            starts: Vec::new(),
+            known: false,
+            unusual: Vec::new(),
+        }
+    }
 }
 
 /// Plain rounds before a level is believed: the first may have had to wait for anything.
 const STARTS: usize = 3;
+/// How fast the level follows what is measured.
+const FOLLOWS: f64 = 0.0625;
+/// Rounds of a number of rows before they say anything of the level.
+const KNOWN: f64 = 3.0;
+/// After so many rounds in a row that took more than
+const TURN: usize = 5;
+/// so many times as long as expected, or as many times less, the machine is another.
+const UNUSUAL: f64 = 1.4;
 
 impl Costs {
     /// What was given; where that is all there will be, drafts without times cost nothing.
     pub(super) fn seeded(costs: &DraftCosts, weight: f64, all: bool) -> Self {
         let one = costs.verify.iter().find(|(rows, _)| *rows == 1).map_or(0.0, |(_, time)| *time);
-        let mut known = Self { level: one, known: true, rounds: weight, ..Self::default() };
+        let mut known = Self { level: one, known: true, ..Self::default() };
         for (rows, time) in &costs.verify {
             known.rows.set(*rows, Gauge::of(time / one, weight));
         }
@@ -128,7 +155,7 @@ impl Costs {
 
     /// Seconds of a round without its drafting.
     pub(super) fn rest(&self, rows: usize) -> f64 {
-        self.level * self.rows.at(rows, SLOPE).unwrap_or(1.0)
+        self.level * self.rows.at(rows).unwrap_or(1.0)
     }
 
     /// Seconds of drafting.
@@ -136,7 +163,7 @@ impl Costs {
         let share = match self.draft.known().next() {
             // Nothing is drafted for nothing; where scores after nothing were asked for, that was measured.
             Some((first, time)) if tokens < first => time * tokens as f64 / first as f64,
-            Some((first, _)) => self.draft.at(tokens, 1.0 / first.max(1) as f64).unwrap_or(0.0),
+            Some(_) => self.draft.at(tokens).unwrap_or(0.0),
             None => 0.0,
         };
         self.level * share
@@ -152,6 +179,17 @@ impl Costs {
         let lag = lag.saturating_sub(USUAL_LAG) as f64;
         let read = self.read.value().map_or(READ * self.draft(1), |read| read * self.level);
         lag * read
+    }
+
+    /// Seconds to read one of them.
+    pub(super) fn reading(&self) -> f64 {
+        self.catch_up(USUAL_LAG + 1)
+    }
+
+    /// The longest draft of which it is known what it costs.
+    pub(super) fn longest(&self) -> usize {
+        let rows = self.rows.known().last().map_or(0, |(rows, _)| rows - 1);
+        self.draft.known().last().map_or(rows, |(tokens, _)| rows.max(tokens))
     }
 
     /// What it costs to ask and get nothing.
@@ -177,12 +215,13 @@ impl Costs {
         self.learn_rest(rows, times.rest);
         let Some(tokens) = tokens else { return };
         let time = times.draft / self.level;
-        if lag > USUAL_LAG {
-            let missed = (lag - USUAL_LAG) as f64;
-            let usual = self.draft(tokens) / self.level;
-            self.read.add((time - usual).max(0.0) / missed);
+        let usual = self.draft(tokens) / self.level;
+        // Where it took less than without reading, that was too dear.
+        if lag > USUAL_LAG && time >= usual {
+            self.read.add((time - usual) / (lag - USUAL_LAG) as f64);
         } else if tokens > 0 {
-            self.draft.add(tokens, time);
+            let first = self.draft.count(tokens) == 0.0 && usual > 0.0;
+            self.draft.add(tokens, if first { time.min(NEW * usual) } else { time });
         } else {
             self.asked.add(time);
         }
@@ -209,12 +248,40 @@ impl Costs {
             }
             return;
         }
-        self.rounds += 1.0;
-        if self.rows.count(rows) >= 3.0 {
-            let ratio = (seconds / self.rest(rows)).clamp(0.5, 2.0);
-            self.level *= ratio.powf((1.0 / self.rounds).max(0.125));
+        let ratio = seconds / self.rest(rows);
+        let before = self.unusual.last().map_or(ratio, |(rows, seconds)| seconds / self.rest(*rows));
+        let same = (before > 1.0) == (ratio > 1.0);
+        let known = self.rows.count(rows) >= KNOWN;
+        if !known || !same || (1.0 / UNUSUAL..UNUSUAL).contains(&ratio) {
+            self.believe();
+            self.learn_usual(rows, seconds);
+            return;
         }
-        self.rows.add(rows, seconds / self.level);
+        self.unusual.push((rows, seconds));
+        if self.unusual.len() == TURN {
+            let mut ratios: Vec<f64> =
+                self.unusual.iter().map(|(rows, seconds)| seconds / self.rest(*rows)).collect();
+            ratios.sort_by(f64::total_cmp);
+            self.level *= ratios[TURN / 2];
+            self.believe();
+        }
+    }
+
+    /// Learns from the rounds that seemed unusual.
+    fn believe(&mut self) {
+        for (rows, seconds) in std::mem::take(&mut self.unusual) {
+            self.learn_usual(rows, seconds);
+        }
+    }
+
+    fn learn_usual(&mut self, rows: usize, seconds: f64) {
+        let (count, expected) = (self.rows.count(rows), self.rest(rows) / self.level);
+        let share = seconds / self.level;
+        let counted = self.rows.add(rows, if count == 0.0 { share.min(NEW * expected) } else { share });
+        if count >= KNOWN {
+            // By its mean and not by that of its logarithm, or noise would drag it down.
+            self.level *= 1.0 + FOLLOWS * ((counted / expected).clamp(0.5, 2.0) - 1.0);
+        }
     }
 }
 
@@ -232,7 +299,9 @@ mod tests {
 
     #[test]
     fn rounds_cost_what_was_measured() {
-        let costs = learnt(&[(0, 0.0, 9.0), (0, 0.0, 2.0), (0, 0.0, 2.0), (1, 0.5, 2.2), (3, 1.5, 2.6)]);
+        let mut rounds = vec![(0, 0.0, 9.0), (0, 0.0, 2.0), (0, 0.0, 2.0)];
+        rounds.extend([(1, 0.5, 2.2), (3, 1.5, 2.6)].repeat(100));
+        let costs = learnt(&rounds);
         assert!((costs.round(0) - 2.0).abs() < 1e-9);
         assert!((costs.round(3) - 4.1).abs() < 1e-9);
         assert!((costs.round(2) - 3.4).abs() < 1e-9, "between");

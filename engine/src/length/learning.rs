@@ -13,6 +13,13 @@ use super::{
 pub(super) const PAUSES: (u32, u32) = (8, 1024);
 /// Drafts that cost no more than this share of a plain round are free.
 pub(super) const FREE: f64 = 0.01;
+/// Drafts of one token before anything is concluded.
+const OPENING: u32 = 3;
+/// Where their drafter takes longer than so many plain rounds, fewer say enough.
+const DEAR: f64 = 1.0;
+/// What the machine does for the first time, or was interrupted in, is not the drafter's: a round counts as so many
+/// times what is usual at most.
+const HICCUP: f64 = 2.0;
 /// About so many rounds are remembered of the rate that is reached.
 const RATE_MEMORY: f64 = 32.0;
 
@@ -40,7 +47,7 @@ impl Controller {
     pub(crate) fn learn(&mut self, plan: &Plan, outcome: &Outcome<'_>) {
         let asked = plan.max > 0;
         let times = if self.frozen { self.modelled(asked, outcome) } else { outcome.times };
-        let (plain, expected) = (self.costs.round(0), self.expected(outcome));
+        let plain = self.costs.round(0);
         if let Some(tree) = outcome.tree {
             self.learn_tree(tree, outcome);
         } else if !self.frozen {
@@ -61,12 +68,15 @@ impl Controller {
             let without = self.costs.draft(0) + self.costs.rest(1 + outcome.forced);
             // Where nothing came, only the asking is speculation's.
             let rest = if outcome.drafted > 0 { times.rest } else { self.costs.rest(1 + outcome.forced) };
-            let took = times.draft + rest;
-            let expected = if expected > 0.0 { expected } else { took };
-            self.account.book(Entry { plain, expected, took, saved: outcome.accepted, without });
+            let usual = self.usual(outcome);
+            let took = (times.draft + rest).min(usual * HICCUP);
+            if self.opening.is_none() || outcome.drafted == 0 {
+                self.account.book(Entry { plain, took, saved: outcome.accepted, without });
+            }
             self.learn_rate(plan, outcome, took);
+            self.open(outcome.drafted > 0);
         } else {
-            self.account.rest(plain);
+            self.account.rest(plain, self.costs.reading());
         }
         if outcome.tree.is_none() {
             self.acceptance.learn(outcome.examined, outcome.accepted, outcome.confidences);
@@ -77,14 +87,22 @@ impl Controller {
         self.offers = outcome.offers.unwrap_or(self.offers);
     }
 
-    /// What a round like this was expected to take.
-    fn expected(&self, outcome: &Outcome<'_>) -> f64 {
-        let rows = 1 + outcome.forced + outcome.drafted;
+    /// What a round like this takes.
+    fn usual(&self, outcome: &Outcome<'_>) -> f64 {
         let draft = match (outcome.tree, &self.trees) {
             (Some(tree), Some(trees)) => trees.draft(tree.depth, &self.costs),
-            _ => self.costs.draft(outcome.drafted),
+            _ if outcome.drafted > 0 => self.costs.draft(outcome.drafted),
+            _ => self.costs.asking(),
         };
-        self.costs.rest(rows) + draft + self.costs.catch_up(outcome.lag)
+        self.costs.rest(1 + outcome.forced + outcome.drafted) + draft + self.costs.catch_up(outcome.lag)
+    }
+
+    /// Counts the drafts of the beginning, and ends it.
+    fn open(&mut self, came: bool) {
+        let Some((asked, drafts)) = self.opening else { return };
+        let (asked, drafts) = (asked + 1, drafts + u32::from(came));
+        let dear = drafts >= 2 && self.costs.draft(1) > DEAR * self.costs.round(0);
+        self.opening = (drafts < OPENING && !dear).then_some((asked, drafts));
     }
 
     /// What a round took where costs are given.

@@ -8,6 +8,9 @@ use super::{
     marginal::Marginal,
 };
 
+#[path = "worth.rs"]
+mod worth;
+
 /// Numbers from 0 to 1 that look random.
 struct Noise(u64);
 

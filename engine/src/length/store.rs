@@ -19,8 +19,10 @@ pub(crate) struct Way {
     /// How rows of the drafter come.
     pub(crate) rows: Rows,
     pub(crate) constrained: bool,
-    /// Whether whole rows of the expert are read.
-    pub(crate) whole_rows: bool,
+    /// Whether the expert's logits are looked at besides its scores.
+    pub(crate) keeps_logits: bool,
+    /// Whether the expert reads a negative prompt too.
+    pub(crate) guided: bool,
     /// The trees that may be drafted in place of chains.
     pub(crate) trees: Option<Choices>,
 }

@@ -56,7 +56,7 @@ impl Trees {
         Self {
             choices,
             ranks: RankAcceptance::default(),
-            draft: Curve::default(),
+            draft: Curve::new(None),
             best: None,
             rounds: 0,
             tried: 0,
@@ -66,9 +66,7 @@ impl Trees {
 
     /// Seconds to draft so many levels.
     pub(super) fn draft(&self, depth: usize, costs: &Costs) -> f64 {
-        let first = self.draft.known().next().map_or(1, |(depth, _)| depth.max(1));
-        let measured = self.draft.at(depth, 1.0 / first as f64);
-        measured.map_or_else(|| costs.draft(depth), |share| share * costs.round(0))
+        self.draft.at(depth).map_or_else(|| costs.draft(depth), |share| share * costs.round(0))
     }
 
     /// What is drafted in the next round that drafts, where a chain gives `chain` tokens a second at best.
