@@ -12,7 +12,7 @@ use drafthorse_drafter::StopRule;
 use std::sync::Arc;
 
 /// By how much a draft must promise to be better than none.
-const MARGIN: f64 = 1.02;
+pub(super) const MARGIN: f64 = 1.02;
 /// While it drafts, a plain round every so many rounds, fewer where drafts promise more than
 const PLAIN_EVERY: (u32, u32) = (8, 64);
 /// so many times what plain rounds give: what drafts are compared with changes too.
