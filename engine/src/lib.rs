@@ -59,7 +59,7 @@ pub use builder::EngineBuilder;
 pub use compatible::check_pair;
 pub use engine::Engine;
 pub use error::{Error, ErrorKind};
-pub use length::{Adaptive, DraftCosts, DraftLength, DraftLengthError, Speculation};
+pub use length::{Adaptive, DraftCosts, DraftLength, DraftLengthError, Speculation, Standing};
 pub use options::SessionOptions;
 pub use pending::Pending;
 pub use sequential::{SequentialCascade, SequentialRule, SequentialStats, SequentialText};

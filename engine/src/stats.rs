@@ -127,8 +127,11 @@ impl Stats {
 
     /// Why there was no speculation in some or all of the rounds, in a sentence; `None` where it paid, or nobody asked.
     pub fn why_not(&self) -> Option<String> {
-        let (speculation, share) = (self.speculation.as_ref()?, self.idle_share()?);
+        let share = self.idle_share().filter(|share| *share > 0.0)?;
         let rounds = format!("no speculation in {:.0} % of the rounds", 100.0 * share);
+        let Some(speculation) = &self.speculation else {
+            return Some(format!("text too short to learn whether drafting pays: {rounds}"));
+        };
         (!speculation.pays || share > 0.5).then(|| format!("{speculation}: {rounds}"))
     }
 

@@ -99,18 +99,14 @@ impl Default for Probing {
 }
 
 impl Probing {
-    /// In which order the drafters with these merits are asked in the next round; of those that are not known, the one
-    /// that was heard least first. Who is no better than silence is left out, if that may be, but for probes.
+    /// In which order the drafters with these merits are asked in the next round; those that are not known come first, as
+    /// they stand. Who is no better than silence is left out, if that may be, but for probes.
     ///
     /// `quiet` is the time of a round in which nobody said anything, where there was one.
     pub(crate) fn order(&mut self, merits: &[Merit], quiet: Option<Duration>, all: bool) -> Vec<usize> {
         let round = round(merits, quiet);
         let mut order: Vec<usize> = (0..merits.len()).collect();
-        let verdicts = |merit: &Merit| if merit.is_known() { 0 } else { merit.verdicts };
-        order.sort_by(|&a, &b| {
-            let [a, b] = [&merits[a], &merits[b]];
-            b.worth(round).total_cmp(&a.worth(round)).then(verdicts(a).cmp(&verdicts(b)))
-        });
+        order.sort_by(|&a, &b| merits[b].worth(round).total_cmp(&merits[a].worth(round)));
         let probed = self.probe(&order);
         order.retain(|part| all || probed == Some(*part) || merits[*part].pays(round));
         if let Some(at) = order.iter().position(|part| probed == Some(*part)) {

@@ -186,6 +186,11 @@ impl Costs {
         self.catch_up(USUAL_LAG + 1)
     }
 
+    /// How many drafts were measured.
+    pub(super) fn drafts(&self) -> f64 {
+        self.draft.known().filter(|(tokens, _)| *tokens > 0).map(|(tokens, _)| self.draft.count(tokens)).sum()
+    }
+
     /// The longest draft of which it is known what it costs.
     pub(super) fn longest(&self) -> usize {
         let rows = self.rows.known().last().map_or(0, |(rows, _)| rows - 1);

@@ -3,9 +3,9 @@
 use super::{
     DraftCosts,
     account::Entry,
-    controller::{Controller, Plan, Why},
+    controller::{Controller, MARGIN, Plan, Why},
     costs::Times,
-    report::Speculation,
+    report::{Speculation, Standing},
     trees::TreeOutcome,
 };
 
@@ -13,6 +13,8 @@ use super::{
 pub(super) const PAUSES: (u32, u32) = (8, 1024);
 /// Drafts that cost no more than this share of a plain round are free.
 pub(super) const FREE: f64 = 0.01;
+/// Drafts by which it is said that they do not pay.
+const SURE: f64 = 6.0;
 /// Drafts of one token before anything is concluded.
 const OPENING: u32 = 3;
 /// Where their drafter takes longer than so many plain rounds, fewer say enough.
@@ -142,16 +144,28 @@ impl Controller {
         Some(if seen { costs.with_acceptance(self.acceptance.by_position(self.max)) } else { costs })
     }
 
+    fn standing(&self, promise: f64) -> Standing {
+        match (self.pays, promise > MARGIN) {
+            _ if self.opening.is_some() => Standing::Unsure,
+            (true, _) => Standing::Pays,
+            (false, true) => Standing::Waits,
+            (false, false) if self.costs.drafts() < SURE => Standing::Unsure,
+            (false, false) => Standing::Loses,
+        }
+    }
+
     /// Whether speculation pays, and why.
     pub(crate) fn speculation(&self) -> Option<Speculation> {
         if !self.costs.knows_plain() || !self.costs.knows_drafts() {
             return None;
         }
         let plain = self.costs.round(0);
-        let rates = self.rates(self.max);
+        let longest = if self.frozen { self.max } else { self.max.min(self.costs.longest()).max(1) };
+        let rates = self.rates(longest);
         let best = (1..rates.len()).max_by(|a, b| rates[*a].total_cmp(&rates[*b]))?;
         Some(Speculation {
             pays: self.pays,
+            standing: self.standing(rates[best] * plain),
             draft_cost: (self.costs.draft(best) - self.costs.draft(0)) / best as f64 / plain,
             verify_cost: self.costs.rest(best + 1) / self.costs.rest(1),
             acceptance: self.acceptance.first(),

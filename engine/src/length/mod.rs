@@ -23,7 +23,7 @@ pub(crate) use controller::{Controller, Plan, Rows, Why};
 pub use costs::DraftCosts;
 pub(crate) use costs::Times;
 pub(crate) use learning::Outcome;
-pub use report::Speculation;
+pub use report::{Speculation, Standing};
 pub(crate) use store::{Bounds, Learnt, Way};
 pub use text::DraftLengthError;
 pub(crate) use trees::{Choices, TreeOutcome};

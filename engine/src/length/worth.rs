@@ -22,7 +22,7 @@ struct Pair<'a> {
 
 impl Pair<'_> {
     fn tokens(&self, drafted: usize) -> f64 {
-        (0..=drafted).map(|position| self.acceptance.powi(position as i32)).sum()
+        std::iter::successors(Some(1.0), |reach| Some(reach * self.acceptance)).take(drafted + 1).sum()
     }
 
     fn round(&self, drafted: usize) -> f64 {
