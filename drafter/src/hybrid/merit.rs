@@ -106,7 +106,9 @@ impl Probing {
     pub(crate) fn order(&mut self, merits: &[Merit], quiet: Option<Duration>, all: bool) -> Vec<usize> {
         let round = round(merits, quiet);
         let mut order: Vec<usize> = (0..merits.len()).collect();
-        let verdicts = |merit: &Merit| if merit.is_known() { 0 } else { merit.verdicts };
+        // Without a clock the order stays as it was given.
+        let tried = |merit: &Merit| !merit.is_known() && merit.seconds > 0.0;
+        let verdicts = |merit: &Merit| if tried(merit) { merit.verdicts } else { 0 };
         order.sort_by(|&a, &b| {
             let [a, b] = [&merits[a], &merits[b]];
             b.worth(round).total_cmp(&a.worth(round)).then(verdicts(a).cmp(&verdicts(b)))
@@ -179,6 +181,16 @@ mod tests {
         // Another order begins anew.
         probing.order(&[merit(1, 10), merit(3, 10), merit(2, 10)], None, false);
         assert_eq!((probing.wait, probing.left), (16, 15));
+    }
+
+    #[test]
+    fn without_a_clock_the_order_stays() {
+        let mut first = Merit::default();
+        let mut probing = Probing::default();
+        for _ in 0..10 {
+            assert_eq!(probing.order(&[first, Merit::default()], None, false), [0, 1]);
+            first.learn(1, Duration::ZERO, Duration::ZERO);
+        }
     }
 
     #[test]
