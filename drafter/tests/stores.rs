@@ -170,7 +170,8 @@ fn drafters_on_several_threads_share_a_store() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
     let (store, memory) =
-        (Arc::new(SuffixStore::new(BYTES).unwrap()), Arc::new(NgramMemory::new(BYTES).unwrap()));
+        // Room for all: how much of it texts take hangs on who is first.
+        (Arc::new(SuffixStore::new(16 * BYTES).unwrap()), Arc::new(NgramMemory::new(BYTES).unwrap()));
     let sampler = Sampler::new(&SamplingOptions::default()).unwrap();
     let (store, memory, sampler, path) = (&store, &memory, &sampler, &path);
     let work = &|thread: usize| {

@@ -99,14 +99,20 @@ impl Default for Probing {
 }
 
 impl Probing {
-    /// In which order the drafters with these merits are asked in the next round; those that are not known come first, as
-    /// they stand. Who is no better than silence is left out, if that may be, but for probes.
+    /// In which order the drafters with these merits are asked in the next round; of those that are not known, the one
+    /// that was heard least first. Who is no better than silence is left out, if that may be, but for probes.
     ///
     /// `quiet` is the time of a round in which nobody said anything, where there was one.
     pub(crate) fn order(&mut self, merits: &[Merit], quiet: Option<Duration>, all: bool) -> Vec<usize> {
         let round = round(merits, quiet);
         let mut order: Vec<usize> = (0..merits.len()).collect();
-        order.sort_by(|&a, &b| merits[b].worth(round).total_cmp(&merits[a].worth(round)));
+        // Without a clock the order stays as it was given.
+        let tried = |merit: &Merit| !merit.is_known() && merit.seconds > 0.0;
+        let verdicts = |merit: &Merit| if tried(merit) { merit.verdicts } else { 0 };
+        order.sort_by(|&a, &b| {
+            let [a, b] = [&merits[a], &merits[b]];
+            b.worth(round).total_cmp(&a.worth(round)).then(verdicts(a).cmp(&verdicts(b)))
+        });
         let probed = self.probe(&order);
         order.retain(|part| all || probed == Some(*part) || merits[*part].pays(round));
         if let Some(at) = order.iter().position(|part| probed == Some(*part)) {
@@ -175,6 +181,16 @@ mod tests {
         // Another order begins anew.
         probing.order(&[merit(1, 10), merit(3, 10), merit(2, 10)], None, false);
         assert_eq!((probing.wait, probing.left), (16, 15));
+    }
+
+    #[test]
+    fn without_a_clock_the_order_stays() {
+        let mut first = Merit::default();
+        let mut probing = Probing::default();
+        for _ in 0..10 {
+            assert_eq!(probing.order(&[first, Merit::default()], None, false), [0, 1]);
+            first.learn(1, Duration::ZERO, Duration::ZERO);
+        }
     }
 
     #[test]
