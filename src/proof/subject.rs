@@ -82,6 +82,10 @@ impl Pair<Transformer> {
     /// # Errors
     ///
     /// The shortcut is impossible in this model.
+    ///
+    /// # Panics
+    ///
+    /// Never: what was begun once can be begun again.
     pub fn of_shortcut(expert: &Arc<Transformer>, shortcut: &Shortcut) -> Result<Self, ModelError> {
         self_speculation::builder(expert, shortcut)?;
         let short = Arc::new(expert.shortened(shortcut)?);
