@@ -92,7 +92,7 @@ fn a_generated_text_carries_where_it_comes_from() {
         &["-k", "3"][..],
         &["-t", "0.9", "--top-k", "40", "-k", "3"],
         &["-t", "1", "--mirostat", "2", "--mirostat-ent", "2", "-k", "3"],
-        &["-d", "ngram"],
+        &["-d", "ngram", "-k", "4"],
         &["-d", "none"],
     ] {
         let (text, seen) = (generate(options), inspect(PROMPT, &[options, &["--generate", "40"]].concat()));
