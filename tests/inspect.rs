@@ -123,7 +123,7 @@ fn a_generated_text_carries_where_it_comes_from() {
             "{options:?}: greedy text is the most probable"
         );
         assert!(best(&seen.positions[..seen.prompt_tokens]) < seen.prompt_tokens - 1, "a prompt is not");
-        let model = options.contains(&"-k");
+        let model = !options.contains(&"-d");
         assert_eq!(generated.iter().all(|p| p.drafter.is_some()), model, "{options:?}");
         assert_eq!(seen.notes.iter().any(|note| note.contains("is left out")), !model);
     }
